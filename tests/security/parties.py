@@ -17,6 +17,8 @@ DEPLOY_SETS = {
     "read": [{"read_registry"}],
     "write": [{"write_registry"}, {"read_registry", "write_registry"}],
 }
+OLD_PLACE = "acme/before"
+"""Where the nine projects of the group were made, before it moved."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ async def plant_all(planter: Planter) -> Groves:
     crew = await planter.group("works/crew")
     named, unnamed = await planter.project(EVERY_JOB[0]), await planter.project("works/unnamed")
     hand = await planter.project("works/crew/hand")
-    top, team = await planter.group("acme", "public"), await planter.group("acme/team", "public")
+    top, team = await planter.group("acme", "public"), await planter.group(OLD_PLACE, "public")
     beside = await planter.group("acme/beside")
-    nine = await planter.nine_projects("acme/team", [named.key, crew.key])
+    nine = await planter.nine_projects(OLD_PLACE, [named.key, crew.key])
+    nine = await planter.moved(nine, "acme/team")
     await _join(planter, people, nine)
     parties = [*_people_parties(people), *await _inherited(planter, nine, team.key, top.key)]
     parties += await _personal_parties(planter, people)

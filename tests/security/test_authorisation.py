@@ -4,7 +4,7 @@ server with two workers."""
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -32,7 +32,7 @@ from .kept import (
     scope,
     token_of,
 )
-from .parties import Groves, plant_all
+from .parties import OLD_PLACE, Groves, plant_all
 from .tree import NineProjects, run
 
 pytestmark = pytest.mark.long
@@ -229,8 +229,24 @@ def test_projects_are_for_whom_the_table_says(rig: Rig, where: str) -> None:
     compare(rig.server, work).check(at_least=(60 if at_group else 3) * 450)
 
 
+def test_old_names_of_projects_are_for_whom_the_table_says(rig: Rig) -> None:
+    nine = replace(rig.groves.group, place=OLD_PLACE)
+    parties = [party for party in rig.groves.parties if party.thorough]
+    work = [lambda client, differences, party=party: ask(client, differences, rig, nine, party) for party in parties]
+    compare(rig.server, work).check(at_least=len(work) * 100)
+
+
+def shows_moved(answer: Answer, method: str, kind: str) -> bool:
+    """Whether an allowed request by an old name shows so: what is not pulled, and has not begun before, is told the new
+    name."""
+    if read_table().routes[kind, method] == "pull" or kind == "upload":
+        return shows_allowed(answer, method, kind)
+    return (answer.status, answer.code, "has moved to acme/team" in answer.text) == (403, "DENIED", True)
+
+
 def ask(client: Kept, differences: Differences, rig: Rig, nine: NineProjects, party: Party) -> None:
     """Compares all that one party may do at the nine projects, and at one that does not exist."""
+    shows_yes = shows_moved if nine.place == OLD_PLACE else shows_allowed
     rows = [*nine.projects, ABSENT]
     names = {row: nine.name_of(row) for row in rows}
     refused = all(party.expected(row, action) is Outcome.REFUSED for row in rows for action in ACTIONS)
@@ -251,7 +267,7 @@ def ask(client: Kept, differences: Differences, rig: Rig, nine: NineProjects, pa
             for row, name in names.items():
                 answer, outcome = client.send(method, path_of(name, kind), headers), party.expected(row, action)
                 right = (
-                    shows_allowed(answer, method, kind)
+                    shows_yes(answer, method, kind)
                     if outcome is Outcome.YES
                     else shows(outcome, answer, method, challenge(rig.server.port, name, kind, method))
                 )

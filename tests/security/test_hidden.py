@@ -4,10 +4,12 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from statistics import median
 
 import pytest
 
+from gateway.db import moves
 from tests.parts.canaries import remember
 from tests.parts.gateway import Gateway
 
@@ -24,7 +26,17 @@ PROXIED = ("hidden/dependency_proxy/containers/library/tiny", "absent/dependency
 PLACES = ("acme/hidden/app", "acme/hidden/apz")
 """Beginnings of lists, after which the same repositories come."""
 
-NAMES = {"project": NATIVE, "project itself": INSIDE, "group": PROXIED}
+MOVED = ("acme/gone/app", "acme/lost/app")
+MOVED_GROUP = ("gone/dependency_proxy/containers/library/tiny", "lost/dependency_proxy/containers/library/tiny")
+"""Old names of a project and a group that are hidden, beside names that never were."""
+
+NAMES = {
+    "project": NATIVE,
+    "project itself": INSIDE,
+    "group": PROXIED,
+    "moved project": MOVED,
+    "moved group": MOVED_GROUP,
+}
 PATHS = (
     "manifests/latest",
     f"blobs/sha256:{'5e' * 32}",
@@ -42,6 +54,10 @@ async def _plant(planter: Planter) -> None:
     await planter.group("acme")
     await planter.repository("acme/hidden/app", await planter.project("acme/hidden"))
     await planter.group("hidden")
+    await planter.repository("acme/gone/app", await planter.project("acme/gone"))
+    await planter.group("gone")
+    for move, old, new in ((moves.move_project, "acme/gone", "acme/away"), (moves.move_group, "gone", "away")):
+        await move(planter.connection, old, new, planter.now, timedelta(days=1))
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +142,7 @@ def test_the_list_of_repositories_goes_on_after_a_hidden_name_as_after_an_absent
 
 
 @pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("what", ["project", "group"])
+@pytest.mark.parametrize("what", ["project", "group", "moved project"])
 @pytest.mark.parametrize("who", ["anonymous", "Basic", "Bearer"])
 def test_a_hidden_name_takes_as_long_as_one_that_does_not_exist(
     server: Gateway, client: Kept, who: str, what: str, route: str

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.names import RepositoryName
 from gateway.auth.passwords import hash_password
-from gateway.db import deploy_tokens, groups, jobs, members, personal_tokens, projects, repositories, users
+from gateway.db import deploy_tokens, groups, jobs, members, moves, personal_tokens, projects, repositories, users
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.db.setup import set_up
 from gateway.namespaces.credentials import (
@@ -112,6 +112,15 @@ class Planter:
         for row, project in found.items():
             await self.repository(nine.name_of(row), project)
         return nine
+
+    async def moved(self, nine: NineProjects, place: str) -> NineProjects:
+        """The nine projects after their group has moved to another path."""
+        await moves.move_group(self.connection, nine.place, place, self.now, timedelta(days=1))
+        at = {
+            row: replace(project, path=place + project.path[len(nine.place) :])
+            for row, project in nine.projects.items()
+        }
+        return NineProjects(place, at)
 
     async def repository(self, name: str, project: Project) -> None:
         """A repository without content."""
