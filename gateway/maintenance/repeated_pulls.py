@@ -123,6 +123,11 @@ class SuspectReader:
         if suspect in self._taken or self._waiting.qsize() >= MOST_WAITING:
             return False
         self._taken[suspect] = now
+        mark = _mark("read", suspect.digest)
+        noted = self._memory.noted(mark)
+        if noted is not None and 0 <= now - noted < RECHECK_SECONDS:  # by another process
+            return False
+        self._memory.note(mark, now)
         self._waiting.put(suspect)
         return True
 
@@ -163,7 +168,7 @@ class RepeatedPulls:
 
     def watch(self, client: str, digest: Digest) -> "WatchedPull":
         """Watch one request for a whole blob. `client`: what tells clients apart, of any length."""
-        return WatchedPull(self, digest, blake2b(f"{digest} {client}".encode(), digest_size=8).digest())
+        return WatchedPull(self, digest, _mark(client, digest))
 
     def began(self, mark: bytes, suspect: Suspect) -> None:
         """A request begins to receive a stored blob."""
@@ -174,6 +179,11 @@ class RepeatedPulls:
     def completed(self, mark: bytes) -> None:
         """A request has received a stored blob to its end."""
         self._memory.note(mark, self._clock())
+
+
+def _mark(who: str, digest: Digest) -> bytes:
+    """The mark by which a blob and whoever reads it are remembered."""
+    return blake2b(f"{digest} {who}".encode(), digest_size=8).digest()
 
 
 @dataclass(frozen=True, slots=True)

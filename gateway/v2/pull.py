@@ -138,7 +138,8 @@ class Pull:
         """The request for a blob as it is watched; None for one that continues a blob, or needs a part of it."""
         if self._repeated is None or request.headers.get("range", _FROM_THE_START) != _FROM_THE_START:
             return None
-        return self._repeated.watch(f"{_address(request)} {describe(principal)}", digest)
+        client = (_address(request), describe(principal), request.headers.get("user-agent", ""))
+        return self._repeated.watch(" ".join(client), digest)
 
     async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> Opened:
         root = chosen_root(request.scope).root

@@ -148,6 +148,15 @@ def test_a_blob_is_read_once_in_ten_minutes(clock: Clock, memory: PullMemory, re
     assert reading.reader.add(suspect)
 
 
+def test_what_another_process_has_read_is_not_read_again(clock: Clock, memory: PullMemory, reading: Reading) -> None:
+    [suspect] = suspects(1)
+    assert reading.reader.add(suspect)
+    other = Reading(clock, memory)
+    assert not other.reader.add(suspect)
+    clock.now += RECHECK_SECONDS
+    assert other.reader.add(suspect)
+
+
 def test_few_wait_and_what_comes_beyond_them_is_not_read(clock: Clock, memory: PullMemory, reading: Reading) -> None:
     memory.next_reading = clock.now + 3600
     first, *others = suspects(MOST_WAITING + 2)
