@@ -114,6 +114,19 @@ def note_refusal(scope: Scope, error: RegistryError) -> None:
     record.project = record.project or facts.get("project")
 
 
+def note_short_end(scope: Scope, error: RegistryError | EOFError | OSError) -> None:
+    """Record why a response ends before its whole body was sent, for the log; a no-op outside an AccessLog."""
+    record: RequestRecord | None = scope.get("state", {}).get("request_record")
+    if record is None:
+        return
+    if isinstance(error, RegistryError):
+        record.reason = _logged_reason(error)
+    elif isinstance(error, OSError) and error.strerror:
+        record.reason = f"this server cannot read the content ({error.strerror})"
+    else:
+        record.reason = f"this server cannot read the content: {error}"
+
+
 def _logged_reason(error: RegistryError) -> str:
     """The sentence of a refusal for the log. What a client wrote wrongly is left out: it may stand in a query, which no
     line holds."""

@@ -15,6 +15,7 @@ from cache.proxy.errors import headers_due
 from cache.proxy.pull_through import PullTimings
 from cache.repository import HIT, UNCACHED, CacheStatus, FoundBlob
 from cache.store.base import TAIL, Extent, LocalBlob, OpenBlob
+from gateway.http.access_log import note_short_end
 from gateway.http.conditional import ByteRange, Unsatisfiable, matches, parse_range, range_applies
 from gateway.http.disconnect import while_connected
 from gateway.http.documents import Document
@@ -77,7 +78,7 @@ class BlobResponse:
         await send({"type": "http.response.body", "body": b"", **_MORE})  # sends the head now
         zero_copy = EXTENSION in scope.get("extensions", {})
         file = blob if zero_copy and isinstance(blob, LocalBlob) else None
-        complete = await self._send_body(send, part, file)
+        complete = await self._send_body(scope, send, part, file)
         return complete and (part is None or part.stop - part.start == blob.size)
 
     def _part(self, etag: str) -> ByteRange | None:
@@ -97,7 +98,7 @@ class BlobResponse:
         size = self._blob.size
         return scope["http_version"] == "1.0" if size is None else size <= TAIL
 
-    async def _send_body(self, send: Send, part: ByteRange | None, file: LocalBlob | None) -> bool:
+    async def _send_body(self, scope: Scope, send: Send, part: ByteRange | None, file: LocalBlob | None) -> bool:
         """Send the bytes as they become ready; whether all were. `file`: the blob again, where the kernel can send it
         without a copy."""
         try:
@@ -112,7 +113,10 @@ class BlobResponse:
                 for piece in _pieces(extent):
                     data = await self._blob.read(piece)
                     await send({"type": "http.response.body", "body": data, **_MORE})
-        except (RegistryError, EOFError, OSError):
+        except ConnectionError:
+            return False  # the client has disconnected
+        except (RegistryError, EOFError, OSError) as error:
+            note_short_end(scope, error)
             return False  # the headers are sent: ending short is the only signal left
         await send({"type": "http.response.body"})
         return True

@@ -1,6 +1,8 @@
 """Responses with blobs and manifests, over a blob whose bytes arrive and fail as scripted."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
@@ -9,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message
+from structlog.testing import capture_logs
 
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid
@@ -17,7 +20,9 @@ from cache.oci.media_types import OCI_INDEX
 from cache.repository import CacheStatus, FoundBlob
 from cache.store.base import TAIL, Extent
 from cache.values import Outcome
+from gateway.http.access_log import AccessLog
 from gateway.http.documents import Document
+from gateway.http.errors import unexpected_response
 from gateway.v2.errors import ErrorRendering
 from gateway.v2.responses import PIECE, BlobResponse, ManifestResponse, PulledBlob, cache_headers
 from tests.gateway.asgi import Client, Exchange, scope_of
@@ -281,6 +286,28 @@ async def test_a_stored_file_that_was_cut_ends_short() -> None:
     found = await get(blob)
     assert (found.status, found.body, found.complete) == (200, b"", False)
     assert blob.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("blob", "reason"),
+    [
+        (ScriptedBlob(LARGE, held=TAIL, failure=UpstreamInvalid("hub.example sent wrong bytes")), "sent wrong bytes"),
+        (ScriptedBlob(LARGE, held=TAIL, failure=OSError(errno.EIO, os.strerror(errno.EIO))), "Input/output error"),
+        (ScriptedBlob(LARGE, cut=True), "cut by somebody else"),
+        (ScriptedBlob(LARGE, held=TAIL, failure=ConnectionResetError("the client has disconnected")), None),
+    ],
+    ids=["upstream", "disk", "cut file", "client"],
+)
+async def test_the_line_of_a_response_that_ended_short_says_why(blob: ScriptedBlob, reason: str | None) -> None:
+    blob.proceed.set()
+    with capture_logs() as events:
+        await Client(scope_of("GET", "/")).request(AccessLog(serving(blob), unexpected_response))
+    [line] = [event for event in events if event["event"] == "request"]
+    assert (line["status"], line["complete"], line["refusal"]) == (200, False, None)
+    if reason is None:
+        assert (line["log_level"], line["reason"]) == ("info", None)
+    else:
+        assert (line["log_level"], reason in line["reason"]) == ("warning", True)
 
 
 async def test_a_blob_of_unknown_size_has_no_length_and_no_parts() -> None:
