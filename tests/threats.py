@@ -678,6 +678,20 @@ THREATS = [
         Disarm("gateway/v2/catalog.py", "async with self._turns.turn(requester_of(principal, address)):", "if True:"),
     ),
     Threat(
+        "gateways that wait for each other",
+        "Two gateways are each other's upstream, and both begin to fetch the same content for clients of their own: each "
+        "request joins a fetch that was begun without the names of gateways, and all wait for 15 s.",
+        "A request of another gateway that waits sends a HEAD ahead that joins nothing; if that comes back, it gets 508.",
+        (
+            "tests/cache/proxy/test_circles.py::test_a_manifest_that_waits_for_the_gateway_that_requests_it_is_refused",
+            "tests/cache/proxy/test_circles.py::test_a_blob_that_waits_for_the_gateway_that_requests_it_is_refused",
+            "tests/cache/proxy/test_circles.py::test_a_request_of_another_gateway_waits_on_where_there_is_no_circle",
+        ),
+        Disarm(
+            "cache/proxy/upstream_calls.py", "                    watch.begin(wait)\n", "                    pass\n"
+        ),
+    ),
+    Threat(
         "a circle of gateways",
         "Two gateways are each other's upstream, or a redirect leads from one to the other: one pull keeps both busy.",
         "A request names the gateways that have sent it on; one that comes back gets 508, as do more than 16 in a row.",

@@ -245,6 +245,13 @@ class UpstreamUnavailable(RegistryError):
         super().__init__(detail, {"Retry-After": str(retry_after)})
 
 
+class InCircle(RegistryError):
+    """A request of another gateway that this server, directly or through others, has caused itself (RFC 5842, 7.2)."""
+
+    code, status, message = "UNAVAILABLE", 508, "this request came from this gateway itself"
+    counted_as = RefusalReason.LOOP
+
+
 class StoreUnavailable(RegistryError):
     """This server's own storage does not respond."""
 

@@ -85,8 +85,8 @@ class ProxiedBlobs:
         flight = self._shared.flights.find(self._source, digest)
         if flight and flight.verified and self._rights.may_read(flight):
             return FoundSize(flight.written, COALESCED)
-        due = headers_due(self._shared.timings.headers)
-        async with due, self._calls.for_client(BlobUnknown), self._calls.small_request(), self._calls.noted(digest):
+        due, client = headers_due(self._shared.timings.headers), self._calls.for_client(BlobUnknown, joins=False)
+        async with due, client, self._calls.small_request(), self._calls.noted(digest):
             size = await self._client.head_blob(self._image, digest)
         return FoundSize(size, MISS)
 

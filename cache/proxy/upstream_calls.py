@@ -14,8 +14,9 @@ from typing import TypeVar
 from cache.download.errors import AlreadyStored, Unstorable
 from cache.events import RefusedContent
 from cache.oci.digest import Digest
-from cache.oci.errors import ManifestUnknown, RegistryError
+from cache.oci.errors import InCircle, ManifestUnknown, RegistryError
 from cache.oci.names import RepositoryName, Tag
+from cache.proxy.circles import NOTHING, CircleWatch
 from cache.proxy.errors import outage_kind, refusal
 from cache.proxy.memory import Absence
 from cache.proxy.pull_through import PullThrough
@@ -157,22 +158,35 @@ class UpstreamCalls:
         return self._shared.flights.places.line(self._source.origin).has_room(self.requester)
 
     @asynccontextmanager
-    async def for_client(self, unknown: type[RegistryError]) -> AsyncIterator[None]:
+    async def for_client(self, unknown: type[RegistryError], *, joins: bool = True) -> AsyncIterator[None]:
         """Limit what a client waits for; turn UpstreamErrors into RegistryErrors, but AlreadyStored and Unstorable.
 
-        `unknown`: the error for content that the upstream does not have.
+        `unknown`: the error for content that the upstream does not have. `joins`: whether the client may wait for what
+        others have begun.
         """
         seconds = self._shared.timings.response
+        watch = CircleWatch(self._head_nothing, self._shared.tasks)
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as wait:
+                if joins:
+                    watch.begin(wait)
                 yield
         except TimeoutError as error:
+            if watch.found:
+                raise InCircle(f"{self._client.host} waits for the gateway that sent this request on") from error
             late = Unavailable(f"{self._client.host} did not respond within {seconds:.0f} s")
             raise refusal(late, unknown) from error
         except (AlreadyStored, Unstorable):
             raise
         except UpstreamError as error:
             raise refusal(error, unknown) from error
+        finally:
+            watch.end()
+
+    async def _head_nothing(self) -> None:
+        """Send a request of which nothing is kept. Raises UpstreamError."""
+        async with self.small_request():
+            await self._client.head_blob(self._image, NOTHING)
 
     @asynccontextmanager
     async def noted(self, reference: Tag | Digest) -> AsyncIterator[None]:

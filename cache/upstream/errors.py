@@ -53,6 +53,10 @@ class CircuitOpen(Unavailable):
     """No request was sent, because earlier ones failed."""
 
 
+class CameBack(Unavailable):
+    """The upstream has received its own request: its upstreams lead back to it, or to this gateway."""
+
+
 class NoRoom(Unavailable):
     """This process has no memory left for a large document now, which shows nothing of the upstream."""
 

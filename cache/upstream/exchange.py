@@ -19,6 +19,7 @@ from cache.upstream.allowance import RequestKind, parse_stated_limit, retry_afte
 from cache.upstream.egress import OWN_HEADERS, Egress, Response
 from cache.upstream.errors import (
     AccessDenied,
+    CameBack,
     CredentialRefused,
     NoStatement,
     NotFound,
@@ -161,8 +162,9 @@ class Exchange:
                 raise RateLimited(self._quota.reason(), heard.delay)
             case Meaning.NOTHING:
                 raise NoStatement(f"{spoke} responded with {status}, but not as a registry does")
-        circle = ": requests to it come back to it through its own upstreams" if status == LOOPED else ""
-        raise Unavailable(f"{spoke} responded with {status}{circle}", retry_after(heard.response.headers))
+        if status == LOOPED:
+            raise CameBack(f"{spoke} responded with {status}: requests to it come back to it through its own upstreams")
+        raise Unavailable(f"{spoke} responded with {status}", retry_after(heard.response.headers))
 
     def _authorized(self, request: RegistryRequest) -> Flow[Heard]:
         """Send a request, and again with a new token if that may change a refusal."""

@@ -39,6 +39,11 @@ def passing_on(gateways: Iterable[str]) -> Iterator[None]:
         _passed_on.reset(token)
 
 
+def is_sent_on() -> bool:
+    """Whether the request that the caller works for came from another gateway."""
+    return bool(_passed_on.get())
+
+
 def loop_headers(sender: str) -> dict[str, str]:
     """The header of a request that `sender` sends on; none where that is empty."""
     return {LOOP_HEADER: ", ".join((*_passed_on.get(), sender))} if sender else {}

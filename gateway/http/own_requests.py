@@ -7,9 +7,9 @@ each request would cause another one. RFC 8586 has the header by which a proxy r
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cache.oci.errors import RefusalReason, RegistryError
+from cache.oci.errors import InCircle
 from cache.runtime.throttle import LogThrottle
-from cache.upstream.loops import GATEWAYS_LIMIT, LOOP_HEADER, LOOPED, gateways_in, passing_on
+from cache.upstream.loops import GATEWAYS_LIMIT, LOOP_HEADER, gateways_in, passing_on
 from gateway.http.access_log import note_refusal
 from gateway.http.errors import error_response
 
@@ -17,13 +17,6 @@ log = structlog.get_logger()
 _throttle = LogThrottle()
 
 _HEADER = LOOP_HEADER.lower().encode()
-
-
-class Looped(RegistryError):
-    """This server has sent the request itself, or too many gateways have sent it on."""
-
-    code, status, message = "UNAVAILABLE", LOOPED, "this request came from this gateway itself"
-    counted_as = RefusalReason.LOOP
 
 
 class OwnRequests:
@@ -43,7 +36,7 @@ class OwnRequests:
             with passing_on(gateways):
                 await self._app(scope, receive, send)
             return
-        refusal = Looped(_explain(gateways, self._name))
+        refusal = InCircle(_explain(gateways, self._name))
         note_refusal(scope, refusal)
         if _throttle.due(f"circle of {len(gateways)}"):
             log.warning("request_came_back", gateways=gateways, reason=refusal.detail)
