@@ -34,7 +34,8 @@ from gateway.settings.load import SettingsError
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
 from gateway.v2.root_selection import hosts_of, url_with_host
-from gateway.wiring.upstreams import configured_upstreams, groups_named
+from gateway.wiring.upstreams import configured_upstreams
+from gateway.wiring.values import groups_named
 
 _FILE_REMEDY = "write the file, let the user of the server read it, or correct the setting"
 _NAME_IMAGE = f"give --image {IMAGE_HELP}, below the group of --group"

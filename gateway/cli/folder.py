@@ -20,8 +20,7 @@ from gateway.maintenance.upgrade import DatabaseUpgrade, upgrade_database
 from gateway.namespaces.group import Group
 from gateway.namespaces.old_path import Former
 from gateway.settings.tables import Settings
-from gateway.wiring.upstreams import listed_groups
-from gateway.wiring.values import configured_database
+from gateway.wiring.values import configured_database, listed_groups
 
 T = TypeVar("T")
 

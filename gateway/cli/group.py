@@ -194,7 +194,7 @@ def update(session: Session, path: GroupPath, options: GroupOptions, gate: GateO
 @app.command("move")
 @with_session
 def move_group(session: Session, old: OldPathArgument, new: NewPathArgument) -> None:
-    """Rename a group, or move it into another one, with everything in it; no content is copied."""
+    """Rename or move a group with everything in it, to the top or into another one; no content is copied."""
     moved = asyncio.run(move(session.settings, moves.move_group, old, new))
     warn_of_host(new)
     print_moved(session, moved)

@@ -20,7 +20,8 @@ from gateway.namespaces.group import HUB
 from gateway.namespaces.node import enumerate_paths
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream
-from gateway.wiring.upstreams import configured_upstreams, listed_groups
+from gateway.wiring.upstreams import configured_upstreams
+from gateway.wiring.values import listed_groups
 
 _PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 """By which other programs find an outbound proxy."""

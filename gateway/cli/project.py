@@ -128,7 +128,7 @@ def update(session: Session, path: ProjectPath, options: ProjectOptions) -> None
 @app.command("move")
 @with_session
 def move_project(session: Session, old: OldPathArgument, new: NewPathArgument) -> None:
-    """Rename a project, or move it to another group or user, with its repositories; no content is copied."""
+    """Rename or move a project with its repositories, also to another group or user; no content is copied."""
     moved = asyncio.run(move(session.settings, moves.move_project, old, new))
     warn_of_host(new)
     print_moved(session, moved)

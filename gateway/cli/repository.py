@@ -63,7 +63,7 @@ def show(session: Session, path: RepositoryPath) -> None:
 @app.command("move")
 @with_session
 def move_repository(session: Session, old: OldPathArgument, new: NewPathArgument) -> None:
-    """Rename a repository, or move it to another project, with its images; no content is copied."""
+    """Rename or move a repository with its images, also to another project; no content is copied."""
     print_moved(session, asyncio.run(move(session.settings, moves.move_repository, old, new)))
 
 

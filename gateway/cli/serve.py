@@ -30,8 +30,8 @@ from gateway.processes.supervisor import Findings, Rereading, StartWarning
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream, open_accounts
 from gateway.wiring.reach import open_proxy_allowed
-from gateway.wiring.upstreams import configured_upstreams, listed_groups
-from gateway.wiring.values import configured_database
+from gateway.wiring.upstreams import configured_upstreams
+from gateway.wiring.values import configured_database, listed_groups
 
 app = plain_app()
 

@@ -54,8 +54,8 @@ from gateway.wiring.from_settings import (
 )
 from gateway.wiring.native import open_native
 from gateway.wiring.roles import at_work
-from gateway.wiring.upstreams import configured_upstreams, listed_groups
-from gateway.wiring.values import configured_audit, configured_database, tag_rules
+from gateway.wiring.upstreams import configured_upstreams
+from gateway.wiring.values import configured_audit, configured_database, listed_groups, tag_rules
 
 log = structlog.get_logger()
 

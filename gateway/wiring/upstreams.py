@@ -28,18 +28,3 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
         )
         for name, upstream in settings.upstreams.items()
     ]
-
-
-def listed_groups(settings: Settings) -> set[str]:
-    """The paths of the groups to which upstreams lend their accounts."""
-    return {path for upstream in settings.upstreams.values() for path in upstream.groups}
-
-
-def groups_named(settings: Settings) -> list[tuple[str, str]]:
-    """Every setting that names a group, with its path."""
-    named = [("ns_group", settings.ns_group)]
-    named += [(f"group of the listener at port {listener.port}", listener.group) for listener in settings.listener]
-    named += [(f"group of the virtual host {host.name}", host.group) for host in settings.virtual_host]
-    for name, upstream in settings.upstreams.items():
-        named += [(f'groups of upstreams."{name}"', path) for path in upstream.groups]
-    return named

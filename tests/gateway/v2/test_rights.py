@@ -346,7 +346,7 @@ async def test_what_is_permitted_has_no_reason_in_the_log(surface: Surface) -> N
 
 async def test_clients_take_turns_by_the_name_of_their_login(surface: Surface, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
-    monkeypatch.setattr(opener, "open_repository", lambda location, services, client: names.append(client))
+    monkeypatch.setattr(opener, "open_repository", lambda location, services, client, path: names.append(client))
     opening, name = RepositoryOpener(surface.services, OPTIONS), RepositoryOpener(surface.services, OPTIONS)
     image = RepositoryName.parse("hub/dependency_proxy/containers/alpine")
     await opening.open(image, surface.person("root"), Action.PULL, None, "192.0.2.1")
