@@ -346,6 +346,8 @@ class Evictor:
                 claim.close()
         if evicted:
             self._events.evicted([EvictedContent(held.digest, held.size) for held in evicted], freed)
+            if on_disk:
+                log.info("evicted_for_room", bytes=freed, digests=[str(held.digest) for held in evicted])
         return freed
 
 

@@ -13,6 +13,7 @@ from tests.parts.registry import Registry
 from .checker import Evidence, judge
 from .clients import Crowd, pull_everything
 from .disk import SmallDisk
+from .evictions import evictions
 from .hunt import Hunt
 from .ledger import Deed, Ledger
 from .library import MIB, Image, library
@@ -123,9 +124,8 @@ def _run(plan: Plan, rig: Rig) -> Report:
     pushers.stop()
     crowd.stop()
     seconds = time.monotonic() - begun
-    evidence = Evidence(
-        ledger.seen, ledger.done, [*upstream.front.told, *upstream.cdn.told], blobs_only(upstream, images)
-    )
+    done = [*ledger.done, *evictions(gateway.log_text(), time.time() - time.monotonic())]
+    evidence = Evidence(ledger.seen, done, [*upstream.front.told, *upstream.cdn.told], blobs_only(upstream, images))
     against = judge(evidence)
     against |= {"not_healed": healed(gateway, images), "not_at_rest": at_rest(gateway, base)}
     against["wrong_at_the_end"] = settled(gateway, access, pushes)

@@ -1,10 +1,12 @@
 """Tests of the checker: every rule finds its violation, and accepts what has a cause."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from .checker import Evidence, judge
+from .evictions import evictions
 from .ledger import Deed, Done, Kind, Seen
 from .proxy import ToldLie
 from .weather import HONEST
@@ -60,6 +62,18 @@ def test_what_was_cached_is_not_unavailable_unless_it_was_evicted_since() -> Non
     assert found(GOOD, UNAVAILABLE, done=(Done(Deed.FAILPOINT, 5, 16, "spool.write=error:EIO@3"),)) == ["lost_content"]
     assert found(GOOD, UNAVAILABLE, done=(Done(Deed.FULL, 15, 16),)) == []
     assert found(GOOD, UNAVAILABLE, done=(Done(Deed.PAIR, 15, 16, DIGEST, "clock + kill"),)) == ["lost_content"]
+
+
+def test_what_the_log_says_was_evicted_for_room_is_excused() -> None:
+    line = (
+        f"2026-11-28T06:22:28.123456Z [info     ] evicted_for_room               bytes=9 digests=['{DIGEST}', "
+        f"'sha256:{'0' * 64}']\n"
+    )
+    at = datetime(2026, 11, 28, 6, 22, 28, tzinfo=UTC).timestamp()
+    excused, other = evictions("began\n" + line + line.replace("evicted_for", "no"), at - 15)
+    assert (excused.about, excused.begun, excused.ended, other.about[-4:]) == (DIGEST, 15, 16, "0000")
+    assert found(GOOD, UNAVAILABLE, done=(excused,)) == []
+    assert found(GOOD, UNAVAILABLE, done=(other,)) == ["lost_content"]
 
 
 def test_a_broken_answer_is_explained_by_a_death_or_by_a_lie_about_it() -> None:

@@ -258,6 +258,8 @@ async def test_room_is_made_for_what_is_wanted(keeper: Keeper) -> None:
     with capture_logs() as logs:
         assert keeper.evictor.make_room(2500) == 3 * SIZE
     assert {"event": "room_made", "bytes": 3 * SIZE, "wanted": 2500, "log_level": "info"} in logs
+    told = [line["digests"] for line in logs if line["event"] == "evicted_for_room"]
+    assert told == [[str(digest) for digest in digests[:3]]]
     assert await keeper.held(*digests) == [False] * 3 + [True] * 5
 
 
