@@ -525,6 +525,24 @@ THREATS = [
         ),
     ),
     Threat(
+        "a pinned release whose images are collected",
+        "Tags of a pinned project move on, and what the pin shows loses its manifests.",
+        "What a pin shows counts as tagged, and is reviewed when the pin is lifted.",
+        ("tests/gateway/db/test_pins.py::test_what_a_pin_shows_counts_as_tagged_and_is_reviewed_when_it_is_lifted",),
+        Disarm("gateway/db/collection.py", "or_(tagged, pinned, listed)", "or_(tagged, listed)"),
+    ),
+    Threat(
+        "a push that changes what is pinned",
+        "A job pushes to a project that is pinned for a release, or deletes what the pin shows.",
+        "Each change is refused in its transaction, and the refusal names the pin.",
+        ("tests/e2e/test_history.py::test_a_pinned_project_is_pulled_as_it_was_and_takes_no_push",),
+        Disarm(
+            "gateway/registry/native.py",
+            "                await pins.require_unpinned(connection, found.id)\n",
+            "                pass\n",
+        ),
+    ),
+    Threat(
         "a repository that is deleted by mistake",
         "A wrong name in a command deletes all images of a team, and nothing brings them back.",
         "A deleted repository is purged one delay later, and restored as it was until then.",

@@ -18,6 +18,7 @@ from gateway.cli.input_file import InputFile, input_file
 from gateway.cli.moving import NewPathArgument, OldPathArgument, move, print_moved
 from gateway.cli.output import Document, print_table, print_values
 from gateway.cli.password_file import read_password
+from gateway.cli.pin_option import AsOfOption, apply_pin
 from gateway.cli.plain_options import plain_app
 from gateway.cli.quota_option import QuotaOption, apply_quota
 from gateway.cli.readable import NOTHING, changes
@@ -182,10 +183,12 @@ def show(session: Session, path: GroupPath) -> None:
 
 @app.command()
 @with_session
-def update(session: Session, path: GroupPath, options: GroupOptions, gate: GateOptions) -> None:
+def update(
+    session: Session, path: GroupPath, options: GroupOptions, gate: GateOptions, as_of: AsOfOption = None
+) -> None:
     """Change the given properties of a group; the others stay. A running server applies them to its next request."""
     change = _Change.of(options, gate, session.settings)
-    before, group = asyncio.run(_update(session.settings, path, change))
+    before, group = asyncio.run(_update(session.settings, path, change, as_of))
     told = _told(before, group, change)
     session.print(_document(group), lambda: print(f"updated group {path}: {told}"))
     _warn_of_cooldown(session, group, gate)
@@ -222,13 +225,14 @@ async def _get(settings: Settings, path: str) -> Group:
         return await groups.get(connection, path)
 
 
-async def _update(settings: Settings, path: str, change: _Change) -> tuple[Group, Group]:
+async def _update(settings: Settings, path: str, change: _Change, as_of: str | None) -> tuple[Group, Group]:
     """Change a group; returns it as it was, and as it is."""
     async with open_existing(settings) as database, database.write() as connection:
         before = await groups.get(connection, path)
         group = change.apply(before)
         await groups.update(connection, group)
-        return before, group
+        await apply_pin(connection, group.key, path, as_of, datetime.now(UTC))
+        return before, await groups.get(connection, path)
 
 
 async def _delete(settings: Settings, path: str) -> Group:
@@ -280,6 +284,7 @@ def _shown(group: Group) -> dict[str, object]:
         **dict(zip([heading.lower() for heading in _HEADINGS], _row(group), strict=True)),
         "fresh only": group.fresh_only,
         "quota": group.quota,
+        "as of": None if group.as_of is None else format_moment(group.as_of),
         **gate_to_document(group.gate or OPEN),
         "created": format_moment(group.created_at),
     }
@@ -299,5 +304,6 @@ def _document(group: Group) -> Document:
         },
         "gate": gate_to_document(group.gate) if group.gate else None,
         "quota": group.quota,
+        "as_of": None if group.as_of is None else format_moment(group.as_of),
         "created_at": format_moment(group.created_at),
     }

@@ -13,6 +13,7 @@ from gateway.cli.audited import Deletion, note_deletions
 from gateway.cli.folder import open_existing, open_made, place_to_list, read_pages
 from gateway.cli.moving import NewPathArgument, OldPathArgument, move, print_moved
 from gateway.cli.output import Document, print_values
+from gateway.cli.pin_option import AsOfOption, apply_pin
 from gateway.cli.plain_options import plain_app
 from gateway.cli.quota_option import QuotaOption, apply_quota
 from gateway.cli.readable import changes
@@ -30,7 +31,7 @@ from gateway.settings.tables import Settings
 app = plain_app()
 
 _HEADINGS = ["Path", "Visibility", "Registry"]
-_SHOWN = ["path", "visibility", "registry", "job_allow", "quota", "stored_bytes", "created_at"]
+_SHOWN = ["path", "visibility", "registry", "job_allow", "quota", "stored_bytes", "pinned_at", "created_at"]
 
 ProjectPath = Annotated[str, typer.Argument(metavar="PATH", help="The full path of the project, such as team/app.")]
 
@@ -118,9 +119,9 @@ def show(session: Session, path: ProjectPath) -> None:
 
 @app.command()
 @with_session
-def update(session: Session, path: ProjectPath, options: ProjectOptions) -> None:
+def update(session: Session, path: ProjectPath, options: ProjectOptions, as_of: AsOfOption = None) -> None:
     """Change the given properties of a project; the others stay. A running server applies them to its next request."""
-    before, shown = map(_full_document, asyncio.run(_update(session.settings, path, options)))
+    before, shown = map(_full_document, asyncio.run(_update(session.settings, path, options, as_of)))
     told = changes(before, shown, datetime.now(UTC))
     session.print(shown, lambda: print(f"updated project {path}: {told}"))
 
@@ -164,7 +165,7 @@ async def _get(settings: Settings, path: str) -> _Shown:
         return await _Shown.read(connection, project)
 
 
-async def _update(settings: Settings, path: str, options: ProjectOptions) -> tuple[_Shown, _Shown]:
+async def _update(settings: Settings, path: str, options: ProjectOptions, as_of: str | None) -> tuple[_Shown, _Shown]:
     """Change a project; returns it as it was, and as it is."""
     async with open_existing(settings) as database, database.write() as connection:
         before = await _Shown.read(connection, await projects.get(connection, path))
@@ -172,7 +173,8 @@ async def _update(settings: Settings, path: str, options: ProjectOptions) -> tup
         await projects.update(connection, project)
         if options.job_allow is not None:
             await projects.allow_jobs_of(connection, project, options.job_allow)
-        return before, await _Shown.read(connection, project)
+        await apply_pin(connection, project.key, path, as_of, datetime.now(UTC))
+        return before, await _Shown.read(connection, await projects.get(connection, path))
 
 
 async def _delete(settings: Settings, path: str) -> tuple[_Shown, list[str]]:
@@ -211,6 +213,7 @@ def _document(project: Project) -> dict[str, object]:
         "visibility": project.visibility,
         "registry": project.registry,
         "quota": project.quota,
+        "pinned_at": None if project.pinned_at is None else format_moment(project.pinned_at),
         "created_at": format_moment(project.created_at),
     }
 

@@ -17,7 +17,7 @@ from gateway.cli.output import Document, print_values
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused
 from gateway.cli.session import COMMAND_LINE, Session, with_session
-from gateway.db import moves, paths, repositories
+from gateway.db import moves, paths, pins, repositories
 from gateway.db.connection import Connection
 from gateway.db.repositories import StoredRepository
 from gateway.db.repository_figures import RepositoryFigures, figures_of
@@ -117,13 +117,15 @@ async def _get(settings: Settings, path: str) -> _Shown:
 async def _delete(settings: Settings, path: str, now: datetime) -> _Shown:
     async with open_existing(settings) as database, database.write() as connection:
         shown = await _read(connection, path)
+        await pins.require_unpinned(connection, shown.repository.id)
         await repositories.delete(connection, RepositoryName.parse(path), now, COMMAND_LINE)
         return shown
 
 
 async def _restore(settings: Settings, path: str) -> _Shown:
     async with open_existing(settings) as database, database.write() as connection:
-        await restore_repository(connection, RepositoryName.parse(path))
+        restored = await restore_repository(connection, RepositoryName.parse(path))
+        await pins.require_unpinned(connection, restored.id)
         return await _read(connection, path)
 
 

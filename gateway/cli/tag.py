@@ -17,7 +17,7 @@ from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused
 from gateway.cli.repository import get_repository
 from gateway.cli.session import COMMAND_LINE, Session, with_session
-from gateway.db import manifests, tag_events, tags
+from gateway.db import manifests, pins, tag_events, tags
 from gateway.db.connection import Connection
 from gateway.db.tag_events import FormerTag, TagEvent
 from gateway.db.tags import StoredTag
@@ -135,6 +135,7 @@ async def _restore(
 ) -> Digest:
     async with open_existing(settings) as database, database.write() as connection:
         found = await get_repository(connection, repository)
+        await pins.require_unpinned(connection, found.id)
         return await restore_tag(connection, found, tag, now, COMMAND_LINE, digest=digest, moment=moment)
 
 
@@ -148,6 +149,7 @@ async def _delete(settings: Settings, repository: str, tag: Tag, now: datetime) 
                 f"repository {repository!r} has no tag {tag.text!r}: "
                 f"`registry-gateway tag list {repository}` shows those it has"
             )
+        await pins.require_unpinned(connection, found.id)
         await tags.delete(connection, found.id, tag, now, COMMAND_LINE)
         return descriptor.digest
 

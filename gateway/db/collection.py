@@ -261,14 +261,15 @@ async def _has_needed_referrer(connection: AsyncConnection, repository_id: int, 
 
 
 def is_anchored() -> ColumnElement[bool]:
-    """Whether a manifest has a tag, or an index of its repository lists it."""
+    """Whether a manifest has a tag, now or in what a pin shows, or an index of its repository lists it."""
     tagged = exists().where(_tags.c.manifest_id == _manifests.c.id)
+    pinned = exists().where(schema.pinned_tags.c.manifest_id == _manifests.c.id)
     listed = exists().where(
         _references.c.repository_id == _manifests.c.repository_id,
         _references.c.digest == _manifests.c.digest,
         _references.c.is_manifest.is_(True),
     )
-    return or_(tagged, listed)
+    return or_(tagged, pinned, listed)
 
 
 def is_needed_blob(repository_id: ColumnElement[int], digest: ColumnElement[str]) -> ColumnElement[bool]:

@@ -19,7 +19,7 @@ from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce, content_key
 from gateway.db.dialects import insert_unless_taken
 from gateway.db.reviews import ReviewEvent
-from gateway.db.schema import manifest_references, manifests, repositories
+from gateway.db.schema import manifest_references, manifests, pinned_tags, repositories
 from gateway.db.schema import tags as _tags
 
 
@@ -120,15 +120,19 @@ async def _put_again(connection: AsyncConnection, repository_id: int, manifest: 
     return number
 
 
-async def find(connection: AsyncConnection, repository_id: int, reference: Tag | Digest) -> StoredManifest | None:
-    """Find a manifest by its digest, or by a tag that points to it."""
-    row = (await connection.execute(_select(repository_id, reference, manifests.c.raw))).first()
+async def find(
+    connection: AsyncConnection, repository_id: int, reference: Tag | Digest, *, pinned: bool = False
+) -> StoredManifest | None:
+    """Find a manifest by its digest, or by a tag that points to it; `pinned`: that did so at the moment of the pin."""
+    row = (await connection.execute(_select(repository_id, reference, pinned, manifests.c.raw))).first()
     return StoredManifest(_descriptor(row), row.raw) if row else None
 
 
-async def stat(connection: AsyncConnection, repository_id: int, reference: Tag | Digest) -> Descriptor | None:
-    """Find the descriptor of a manifest by its digest, or by a tag that points to it."""
-    row = (await connection.execute(_select(repository_id, reference))).first()
+async def stat(
+    connection: AsyncConnection, repository_id: int, reference: Tag | Digest, *, pinned: bool = False
+) -> Descriptor | None:
+    """Find the descriptor of what `find` finds."""
+    row = (await connection.execute(_select(repository_id, reference, pinned))).first()
     return _descriptor(row) if row else None
 
 
@@ -211,13 +215,14 @@ async def delete(connection: AsyncConnection, repository_id: int, digest: Digest
     return True
 
 
-def _select(repository_id: int, reference: Tag | Digest, *more: ColumnElement[Any]) -> Select[Any]:
+def _select(repository_id: int, reference: Tag | Digest, pinned: bool, *more: ColumnElement[Any]) -> Select[Any]:
     size = func.length(manifests.c.raw).label("size")
     found = select(manifests.c.digest, manifests.c.media_type, size, *more)
     if isinstance(reference, Digest):
         return found.where(_is(repository_id, reference))
-    pointing = found.join_from(_tags, manifests, _tags.c.manifest_id == manifests.c.id)
-    return pointing.where(_tags.c.repository_id == repository_id, _tags.c.name == reference.text)
+    named = pinned_tags if pinned else _tags
+    pointing = found.join_from(named, manifests, named.c.manifest_id == manifests.c.id)
+    return pointing.where(named.c.repository_id == repository_id, named.c.name == reference.text)
 
 
 def _is(repository_id: int, digest: Digest) -> ColumnElement[bool]:

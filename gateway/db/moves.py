@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.errors import NameUnknown
 from cache.oci.names import NAME_LIMIT, RepositoryName
-from gateway.db import groups, old_paths, paths, projects, quotas, repositories, schema
+from gateway.db import groups, old_paths, paths, pins, projects, quotas, repositories, schema
 from gateway.db.changes import Concern, announce
 from gateway.namespaces.errors import MoveRefused, ParentUnknown
 from gateway.namespaces.group import check_creation
@@ -45,7 +45,8 @@ class Moved:
 async def move_group(connection: AsyncConnection, old: str, new: str, now: datetime, kept: timedelta) -> Moved:
     """Move a group with all that it holds. `kept`: how long its old path leads to it, and stays reserved.
 
-    Raises GroupUnknown, PathInvalid, MoveRefused, PathReserved, ParentUnknown, VisibilityRefused, Denied.
+    Where another pin is the nearest at the new place, its projects show what that says. Raises GroupUnknown,
+    PathInvalid, MoveRefused, PathReserved, ParentUnknown, VisibilityRefused, PinRefused, Denied.
     """
     group = await groups.get(connection, old)
     above = await _check(connection, MovedKind.GROUP, group.id, old, parse_group_path(new), now)
@@ -84,6 +85,9 @@ async def move_repository(connection: AsyncConnection, old: str, new: str, now: 
     project = max(found, key=lambda one: len(one.path))
     native_location(name, project.path)
     await old_paths.check_free(connection, new, kind, now, repository.id)
+    await pins.require_unpinned(connection, repository.id)
+    if project.pinned_at is not None:
+        await pins.refuse(connection, project.path, project.pinned_at)
     if project.id != repository.project_id:
         await quotas.transfer_repository(connection, repository.id, project.id, now)
     where = _repositories.c.id == repository.id
@@ -117,6 +121,7 @@ async def _move_node(
 ) -> Moved:
     await quotas.transfer(connection, old, new, now)
     moved = [await _rewrite(connection, table, old, new) for table in (schema.paths, *_TABLES)]
+    await pins.apply(connection, new, now)
     return await _done(connection, kind, id, old, new, now, kept, moved[2], moved[3])
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import cascades, groups, old_paths, paths, quotas, reviews, schema
+from gateway.db import cascades, groups, old_paths, paths, pins, quotas, reviews, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
 from gateway.db.dialects import unindexed
@@ -62,6 +62,7 @@ async def create(
     stored = _project(row)
     await paths.take(connection, path, stored.key)
     await announce(connection, Concern.PROJECT, path)
+    await pins.apply(connection, path, now)
     return stored
 
 

@@ -32,12 +32,14 @@ MANIFESTS_OF_PART = 100
 
 @dataclass(frozen=True, slots=True)
 class StoredRepository:
-    """One native repository. `path`: the name by which clients push and pull. Ids never return."""
+    """One native repository. `path`: the name by which clients push and pull. Ids never return. `pinned_at`: the moment
+    as of which its tags are pulled, see gateway.db.pins; None where that is now."""
 
     id: int
     project_id: int
     path: str
     created_at: datetime
+    pinned_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class DeletedRepository:
 
 _DELETED_MEANWHILE = "the repository was deleted meanwhile: push again"
 _DELETED_AT = prepared(select(repositories.c.deleted_at).where(repositories.c.id == bindparam("which")))
+_PRESENT = select(repositories, projects.c.pinned_at).join(projects, projects.c.id == repositories.c.project_id)
 _DELETED = (
     select(repositories, projects.c.path.label("project_path"))
     .join(projects, projects.c.id == repositories.c.project_id)
@@ -61,8 +64,8 @@ _DELETED = (
 
 
 async def find(connection: AsyncConnection, path: RepositoryName) -> StoredRepository | None:
-    row = (await connection.execute(select(repositories).where(repositories.c.path == path.text))).first()
-    return _repository(row) if row else None
+    row = (await connection.execute(_PRESENT.where(repositories.c.path == path.text))).first()
+    return _repository(row, row.pinned_at) if row else None
 
 
 async def find_or_create(
@@ -273,8 +276,8 @@ async def _list(
     return [_repository(row) for row in await connection.execute(listed.order_by(repositories.c.path).limit(limit))]
 
 
-def _repository(row: Row[Any]) -> StoredRepository:
-    return StoredRepository(row.id, row.project_id, row.path, row.created_at)
+def _repository(row: Row[Any], pinned_at: datetime | None = None) -> StoredRepository:
+    return StoredRepository(row.id, row.project_id, row.path, row.created_at, pinned_at)
 
 
 def _deleted(row: Row[Any]) -> DeletedRepository:

@@ -8,6 +8,7 @@ requested again begins anew. Content without a review is needed by something who
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
+from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, Select, bindparam, literal, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -39,6 +40,8 @@ class ReviewEvent(StrEnum):
     TAG_DELETE = "tag_delete"
     TAG_SWITCH = "tag_switch"
     """A tag that pointed to the manifest points to another one."""
+    UNPIN = "unpin"
+    """A pin no longer shows the manifest."""
     REPO_DELETE = "repo_delete"
     UPGRADE = "upgrade"
     """Nothing needed the content when the database was upgraded to a revision with reviews."""
@@ -90,10 +93,21 @@ async def review_related_manifests(
         related |= _manifests.c.digest == subject
     values = literal(event.value), literal(now, schema.Moment)
     some = select(_manifests.c.id, *values).where(_manifests.c.repository_id == repository_id, related)
-    requested = insert_or_renew(
-        connection.dialect.name, _manifest_reviews, [_manifest_reviews.c.manifest_id], _RENEWED_OF_MANIFEST
-    )
-    await connection.execute(requested.from_select(["manifest_id", "event", "since"], some))
+    await connection.execute(_renew_manifests(connection.dialect.name, some))
+
+
+async def review_unpinned(connection: AsyncConnection, repositories: Select[tuple[int]], now: datetime) -> None:
+    """Request the review of each manifest that a pin shows in some repositories; call it before the pin is lifted."""
+    values = literal(ReviewEvent.UNPIN.value), literal(now, schema.Moment)
+    shown = schema.pinned_tags.c.repository_id.in_(repositories)
+    some = select(schema.pinned_tags.c.manifest_id, *values).where(shown).distinct()
+    await connection.execute(_renew_manifests(connection.dialect.name, some))
+
+
+def _renew_manifests(dialect: str, some: Select[Any]) -> Executable:
+    """Make a statement that requests reviews of manifests; `some`: selects number, event and time, with a WHERE."""
+    requested = insert_or_renew(dialect, _manifest_reviews, [_manifest_reviews.c.manifest_id], _RENEWED_OF_MANIFEST)
+    return requested.from_select(["manifest_id", "event", "since"], some)
 
 
 async def review_unless_pending(

@@ -57,6 +57,7 @@ metadata = MetaData(
 
 # `path` is the full, lower-case one: `a/b` is the group `b` in the group `a`. An id never returns, for secrets are
 # sealed to it. `stored_bytes`: of the projects below it, right as long as it has a quota; kept by gateway.db.quotas.
+# `as_of`: the moment as of which its projects are pulled from, where no nearer pin says another one.
 groups = Table(
     "groups",
     metadata,
@@ -73,6 +74,7 @@ groups = Table(
     Column("gate", Text),
     Column("quota", BigInteger),
     Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("as_of", Moment),
     CheckConstraint("visibility IN ('public', 'internal', 'private')", name="visibility"),
     CheckConstraint("NOT anonymous_pull OR visibility = 'public'", name="anonymous_pull"),
     CheckConstraint("(upstream_username IS NULL) = (upstream_password_sealed IS NULL)", name="upstream_login"),
@@ -106,7 +108,8 @@ users = Table(
 )
 
 # `path` is the full, lower-case one, below a group or a user's namespace. `stored_bytes`: of its manifests and of its
-# blobs, each counted once; kept by gateway.db.quotas.
+# blobs, each counted once; kept by gateway.db.quotas. `as_of`: its own pin; `pinned_at`: that of the nearest pin, its
+# own or of a group above it; kept by gateway.db.pins.
 projects = Table(
     "projects",
     metadata,
@@ -118,6 +121,8 @@ projects = Table(
     Column("created_by", StoredId, ForeignKey("users.id", ondelete="SET NULL"), index=True),
     Column("quota", BigInteger),
     Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("as_of", Moment),
+    Column("pinned_at", Moment),
     CheckConstraint("visibility IN ('public', 'internal', 'private')", name="visibility"),
     CheckConstraint("registry IN ('enabled', 'private', 'disabled')", name="registry"),
     sqlite_autoincrement=True,
@@ -292,6 +297,16 @@ tags = Table(
     Column("manifest_id", StoredId, ForeignKey("manifests.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("created_at", Moment, nullable=False),
     Column("moved_at", Moment, nullable=False),
+    PrimaryKeyConstraint("repository_id", "name"),
+)
+
+# What tags of repositories of pinned projects pointed to at the moment of the pin.
+pinned_tags = Table(
+    "pinned_tags",
+    metadata,
+    Column("repository_id", StoredId, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("name", StoredText(128, bytewise=True), nullable=False),
+    Column("manifest_id", StoredId, ForeignKey("manifests.id", ondelete="CASCADE"), nullable=False, index=True),
     PrimaryKeyConstraint("repository_id", "name"),
 )
 

@@ -8,7 +8,19 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, ColumnElement, Integer, Row, bindparam, exists, insert, literal, select
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    ColumnElement,
+    Integer,
+    Row,
+    Select,
+    bindparam,
+    exists,
+    insert,
+    literal,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
@@ -128,7 +140,15 @@ async def list_at(
 async def _read_former(
     connection: AsyncConnection, repository_id: int, moment: datetime, which: ColumnElement[bool], limit: int | None
 ) -> list[FormerTag]:
-    """Read the last event until a moment of each tag that was there then."""
+    """Read some of the tags that were there at a moment."""
+    found = select_former(repository_id, moment).where(which).order_by(_events.c.name).limit(limit)
+    rows = await connection.execute(found)
+    return [FormerTag(Tag(row.name), Digest.parse(row.to_digest), row.at, bool(row.is_kept)) for row in rows]
+
+
+def select_former(repository_id: int, moment: datetime) -> Select[Any]:
+    """Select `name`, `to_digest`, `at` and `is_kept` of each tag that was there at a moment, from its last event until
+    then."""
     later = _events.alias("later")
     is_last = ~exists().where(
         later.c.repository_id == _events.c.repository_id,
@@ -137,9 +157,8 @@ async def _read_former(
         later.c.at <= moment,
     )
     columns = _events.c.name, _events.c.to_digest, _events.c.at, _has(_events.c.to_digest).label("is_kept")
-    chosen = _events.c.repository_id == repository_id, which, _events.c.at <= moment, _events.c.to_digest.is_not(None)
-    rows = await connection.execute(select(*columns).where(*chosen, is_last).order_by(_events.c.name).limit(limit))
-    return [FormerTag(Tag(row.name), Digest.parse(row.to_digest), row.at, bool(row.is_kept)) for row in rows]
+    chosen = _events.c.repository_id == repository_id, _events.c.at <= moment, _events.c.to_digest.is_not(None)
+    return select(*columns).where(*chosen, is_last)
 
 
 def _has(digest: "Column[str]") -> ColumnElement[bool]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, and_, bindparam, select
+from sqlalchemy import ColumnElement, Integer, Select, Table, and_, bindparam, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,16 +16,19 @@ from gateway.db import reviews, tag_events
 from gateway.db.changes import Concern, announce, announce_all, content_key
 from gateway.db.dialects import insert_unless_taken
 from gateway.db.reviews import ReviewEvent
-from gateway.db.schema import manifests, tags
+from gateway.db.schema import manifests, pinned_tags, tags
 from gateway.db.storable import SOUGHT_TEXT
 from gateway.db.tag_events import TagChange
 
-_NAMES = prepared(
-    select(tags.c.name)
-    .where(tags.c.repository_id == bindparam("repository"), tags.c.name > bindparam("after", type_=SOUGHT_TEXT))
-    .order_by(tags.c.name)
-)
-_FIRST_NAMES = prepared(_NAMES.limit(bindparam("count", type_=Integer)))
+
+def _select_names(table: Table) -> Select[Any]:
+    after = table.c.name > bindparam("after", type_=SOUGHT_TEXT)
+    return select(table.c.name).where(table.c.repository_id == bindparam("repository"), after).order_by(table.c.name)
+
+
+_NAMES = prepared(_select_names(tags))
+_FIRST_NAMES = prepared(_select_names(tags).limit(bindparam("count", type_=Integer)))
+_FIRST_PINNED = prepared(_select_names(pinned_tags).limit(bindparam("count", type_=Integer)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,12 @@ async def list_page(
     if limit is None:
         return list((await connection.execute(_NAMES, values)).scalars())
     return list((await connection.execute(_FIRST_NAMES, values | {"count": limit})).scalars())
+
+
+async def list_pinned(connection: AsyncConnection, repository_id: int, after: str, limit: int) -> list[str]:
+    """List the names of the first tags after a name that a pin shows in a repository, in their byte order."""
+    values = {"repository": repository_id, "after": after, "count": limit}
+    return list((await connection.execute(_FIRST_PINNED, values)).scalars())
 
 
 async def list_details(

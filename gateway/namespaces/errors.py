@@ -101,6 +101,10 @@ class ExpiryInvalid(TreeError):
     """The text is not a time at which something can expire, or the time is not allowed."""
 
 
+class PinRefused(TreeError):
+    """A group or project cannot be shown as of a moment, of which something is collected."""
+
+
 class RestoreRefused(TreeError):
     """A tag or a repository cannot be restored; the text says why, and what can."""
 

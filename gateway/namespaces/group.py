@@ -38,7 +38,8 @@ class Group:
 
     `upstream_password_sealed` is None exactly when `upstream_username` is. `fresh_only`: stale content is refused.
     `gate`: None where every image passes. `quota`: bytes that the projects below it may store together, None where
-    there is no limit. `listed_as`: old paths of it by which settings name it.
+    there is no limit. `as_of`: the moment that the projects below it are pinned to; None where none is.
+    `listed_as`: old paths of it by which settings name it.
     """
 
     id: int
@@ -53,6 +54,7 @@ class Group:
     fresh_only: bool = False
     gate: Gate | None = None
     quota: int | None = None
+    as_of: datetime | None = None
     listed_as: frozenset[str] = frozenset()
 
     @property

@@ -22,7 +22,8 @@ class Project:
     """One stored project.
 
     `path`: the full one, below a group or a user's namespace. `created_by`: id of a user. `quota`: bytes that it may
-    store, None where there is no limit.
+    store, None where there is no limit. `as_of`: the moment of its own pin; `pinned_at`: that of the nearest
+    pin, which may be that of a group above it; None where tags are pulled as they are now.
     """
 
     id: int
@@ -32,6 +33,8 @@ class Project:
     created_at: datetime
     created_by: int | None = None
     quota: int | None = None
+    as_of: datetime | None = None
+    pinned_at: datetime | None = None
 
     @property
     def key(self) -> NodeKey:

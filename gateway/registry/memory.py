@@ -84,38 +84,40 @@ class NativeMemory:
 
         return await self._recall(self._formers, name.text, read)
 
-    async def manifest(self, repository_id: int, reference: Tag | Digest) -> Manifest | None:
+    async def manifest(self, repository: StoredRepository, reference: Tag | Digest) -> Manifest | None:
         """The manifest of a digest, or the one that a tag points to; None if there is none."""
-        key = content_key(repository_id, reference)
+        key = _target_key(repository, reference)
         target = self._targets.find(key)
         if target is not None:
-            known = self._manifests.find(content_key(repository_id, target.digest))
+            known = self._manifests.find(content_key(repository.id, target.digest))
             if known is not None:
                 return known
         elif self._targets.knows_absence(key):
             return None
         version = self._targets.version, self._manifests.version
-        read = partial(self._read_manifest, repository_id, reference)
+        read = partial(self._read_manifest, repository, reference)
         return await self._reads.read((id(self._manifests), key), version, read)
 
-    async def _read_manifest(self, repository_id: int, reference: Tag | Digest) -> Manifest | None:
-        key, targets, contents = content_key(repository_id, reference), self._targets.version, self._manifests.version
-        stored = await self._database.query(partial(manifests.find, repository_id=repository_id, reference=reference))
+    async def _read_manifest(self, repository: StoredRepository, reference: Tag | Digest) -> Manifest | None:
+        key, targets, contents = _target_key(repository, reference), self._targets.version, self._manifests.version
+        pinned = repository.pinned_at is not None
+        find = partial(manifests.find, repository_id=repository.id, reference=reference, pinned=pinned)
+        stored = await self._database.query(find)
         if stored is None:
             self._targets.keep(key, None, targets)
             return None
         manifest = await self._parse(stored)
         self._targets.keep(key, manifest.descriptor, targets)
-        self._manifests.keep(content_key(repository_id, manifest.descriptor.digest), manifest, contents)
+        self._manifests.keep(content_key(repository.id, manifest.descriptor.digest), manifest, contents)
         return manifest
 
-    async def target(self, repository_id: int, reference: Tag | Digest) -> Descriptor | None:
+    async def target(self, repository: StoredRepository, reference: Tag | Digest) -> Descriptor | None:
         """The descriptor of the manifest that a reference leads to; None if there is none."""
 
         async def read(connection: Connection) -> Descriptor | None:
-            return await manifests.stat(connection, repository_id, reference)
+            return await manifests.stat(connection, repository.id, reference, pinned=repository.pinned_at is not None)
 
-        return await self._recall(self._targets, content_key(repository_id, reference), read)
+        return await self._recall(self._targets, _target_key(repository, reference), read)
 
     async def referrers(self, repository_id: int, page: Sequence[Referrer], who: Requester) -> list[WrittenDescriptor]:
         """The entries of a page of referrers; those that are deleted meanwhile are left out.
@@ -193,6 +195,13 @@ class NativeMemory:
                 memory.drop_all()
             else:
                 memory.drop(key)
+
+
+def _target_key(repository: StoredRepository, reference: Tag | Digest) -> str:
+    """The key of what a reference leads to. What a pin shows of a tag never changes: no change drops it."""
+    if isinstance(reference, Digest) or repository.pinned_at is None:
+        return content_key(repository.id, reference)
+    return content_key(repository.id, f"{reference} as of {repository.pinned_at.isoformat()}")
 
 
 def _weight_of_descriptor(entry: WrittenDescriptor) -> int:

@@ -27,7 +27,7 @@ from cache.repository import (
 from cache.runtime.fair_queue import NOBODY, Requester
 from cache.store.base import LocalBlob
 from cache.values import BEGINNING, PageStart, ReferrersPage, TagPage
-from gateway.db import blobs, manifests, projects, repositories, reviews
+from gateway.db import blobs, manifests, pins, projects, repositories, reviews
 from gateway.db import tags as tag_rows
 from gateway.db.connection import Connection
 from gateway.db.manifests import NewManifest, Reference
@@ -90,7 +90,7 @@ class NativeRepository:
     async def manifest(self, reference: Tag | Digest) -> FoundManifest:
         with database_errors():
             repository = await self._find()
-            found = await self._parts.memory.manifest(repository.id, reference) if repository else None
+            found = await self._parts.memory.manifest(repository, reference) if repository else None
         if found is None:
             raise self._no_manifest(reference)
         return FoundManifest(found, UNCACHED)
@@ -98,7 +98,7 @@ class NativeRepository:
     async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:
         with database_errors():
             repository = await self._find()
-            found = await self._parts.memory.target(repository.id, reference) if repository else None
+            found = await self._parts.memory.target(repository, reference) if repository else None
         if found is None:
             raise self._no_manifest(reference)
         return FoundTarget(found, UNCACHED)
@@ -161,7 +161,8 @@ class NativeRepository:
             if count == 0:
                 return FoundTags(TagPage([]), UNCACHED)  # no Link then (distribution-spec, "Listing Tags")
             limit = TAGS_LIMIT if count is None else count
-            page = partial(tag_rows.list_page, repository_id=repository.id, after=start.after, limit=limit + 1)
+            listed = tag_rows.list_page if repository.pinned_at is None else tag_rows.list_pinned
+            page = partial(listed, repository_id=repository.id, after=start.after, limit=limit + 1)
             async with self._parts.listing(self._who) if limit > FEW_TAGS else nullcontext():
                 names = await self._parts.database.query(page)
         following = PageStart(after=names[limit - 1]) if len(names) > limit else None
@@ -185,7 +186,7 @@ class NativeRepository:
 
     async def begin_upload(self, owner: str) -> UploadSession:
         with self._writing():
-            repository = await self._find() or await self._create()
+            repository = await self._find_unpinned() or await self._create()
             return await self._parts.uploads.begin(repository.id, owner)
 
     async def find_upload(self, id: str, owner: str) -> UploadSession:
@@ -201,7 +202,7 @@ class NativeRepository:
             size = await self._parts.database.query(partial(blobs.stored_size, digest=digest))
             if size is None and source is None:
                 return False
-            repository = await self._find() or await self._create()
+            repository = await self._find_unpinned() or await self._create()
             is_whole = size is not None and await self._parts.sources.is_whole(digest, size)
             if is_whole and await intake.link_stored(repository.id, digest):
                 return True
@@ -257,6 +258,7 @@ class NativeRepository:
             if (repository := await self._find()) is None:
                 raise self._no_manifest(digest)
             async with self._parts.database.write() as connection:
+                await pins.require_unpinned(connection, repository.id)
                 index = await manifests.find_needing(connection, repository.id, Reference(digest, True))
                 if index is not None:
                     raise Denied(f"the index {index} of {self._name} lists {digest}: delete that first")
@@ -269,6 +271,7 @@ class NativeRepository:
             if (repository := await self._find()) is None:
                 raise self._no_manifest(tag)
             async with self._parts.database.write() as connection:
+                await pins.require_unpinned(connection, repository.id)
                 found = await manifests.stat(connection, repository.id, tag)
                 if found is None:
                     raise self._no_manifest(tag)
@@ -280,6 +283,7 @@ class NativeRepository:
             if (repository := await self._find()) is None:
                 raise self._no_blob(digest)
             async with self._parts.database.write() as connection:
+                await pins.require_unpinned(connection, repository.id)
                 manifest = await manifests.find_needing(connection, repository.id, Reference(digest, False))
                 if manifest is not None:
                     raise Denied(f"the manifest {manifest} of {self._name} needs {digest}: delete that first")
@@ -303,22 +307,34 @@ class NativeRepository:
         await memory.require_newest()
         return await memory.repository(self._name)
 
+    async def _find_unpinned(self) -> StoredRepository | None:
+        """The row of the repository, which is about to be changed. Raises Denied where a pin keeps it as it is."""
+        repository = await self._find()
+        if repository is not None and repository.pinned_at is not None:
+            await self._parts.database.query(partial(pins.require_unpinned, repository_id=repository.id))
+        return repository
+
     async def _create(self) -> StoredRepository:
         return await self._parts.database.transact(self._find_or_create)
 
     async def _find_or_create(self, connection: Connection) -> StoredRepository:
         """Find or create the repository in a transaction that writes.
 
-        Raises NameUnknown where its project has been deleted or moved meanwhile, Denied where the name is an old one.
+        Raises NameUnknown where its project has been deleted or moved meanwhile, Denied where the name is an old
+        one, or a pin keeps the project as it is.
         """
         found = await repositories.find(connection, self._name)
         if found is not None:
+            if found.pinned_at is not None:
+                await pins.require_unpinned(connection, found.id)
             return found
         project = await projects.find_by_id(connection, self._project.id)
         if project is None:
             raise NameUnknown(f"project {self._project.path!r} was deleted: create it again")
         if project.path != self._project.path:
             raise NameUnknown(f"project {self._project.path!r} has just moved to {project.path!r}: push there")
+        if project.pinned_at is not None:
+            await pins.refuse(connection, project.path, project.pinned_at)
         try:
             return await repositories.find_or_create(connection, project.id, self._name, self._parts.clock())
         except PathReserved as error:

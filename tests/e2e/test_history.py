@@ -1,6 +1,10 @@
 """The history of tags, and restores, while a server serves clients."""
 
+import json
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +30,36 @@ def server(long_lived: LongLived, registry: Registry, published: Publish) -> Ite
 @pytest.fixture(scope="module")
 def team(server: Gateway) -> ClosedGroup:
     return ClosedGroup(server)
+
+
+def test_a_pinned_project_is_pulled_as_it_was_and_takes_no_push(
+    server: Gateway, team: ClosedGroup, skopeo: Skopeo, scratch: Path
+) -> None:
+    credential = f"{team.ann.user}:{team.ann.secret}"
+    target = f"docker://{server.host}/{PROJECT}/released:1"
+    skopeo.copy(f"docker://{team.image()}", target, credential=credential)
+    manifest = f"{server.url}/v2/{PROJECT}/released/manifests/1"
+    first = raw.get(manifest, team.ann.basic)
+    content_type = {"Content-Type": first.headers["content-type"]}
+    time.sleep(1.1)  # a time that is given means the end of that second
+    changed = team.ann.basic | content_type, first.body + b"\n"
+    moved_at = datetime.now(UTC)
+    for tag in ("1", "2"):
+        url = f"{server.url}/v2/{PROJECT}/released/manifests/{tag}"
+        assert raw.request("PUT", url, changed[0], body=changed[1]).status == 201
+    before = f"{moved_at - timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}"
+    assert server.cli("group", "update", GROUP, "--as-of", before).returncode == 0
+    assert raw.get(manifest, team.ann.basic).body == first.body
+    assert json.loads(raw.get(f"{server.url}/v2/{PROJECT}/released/tags/list", team.ann.basic).body)["tags"] == ["1"]
+    skopeo.pull(f"{server.host}/{PROJECT}/released:1", scratch / "pulled", credential=credential)
+    for url in (manifest, f"{server.url}/v2/{PROJECT}/unheard-of/manifests/1"):
+        refused = raw.request("PUT", url, changed[0], body=changed[1])
+        assert refused.status == 403 and f"group {GROUP} is pinned" in refused.body.decode()
+    said = server.cli("tag", "delete", f"{PROJECT}/released:1").stderr
+    assert f"group {GROUP} is pinned: what is pulled there is that of {before}" in said
+    assert server.cli("group", "update", GROUP, "--as-of", "now").returncode == 0
+    assert raw.get(manifest, team.ann.basic).body == changed[1]
+    assert raw.request("PUT", manifest, changed[0], body=first.body).status == 201
 
 
 def test_what_clients_overwrote_or_deleted_is_restored_by_one_command(

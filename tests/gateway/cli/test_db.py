@@ -22,12 +22,15 @@ from tests.parts.postgresql import PASSWORD, Databases
 REVIEWS = ("old_paths", "collection", "blob_removals", "manifest_reviews", "blob_reviews")
 STORE = ("uploads", "tags", "manifest_references", "manifests", "blob_links", "blobs", "repositories")
 BACK_TO_0004 = (
-    *(f"DROP TABLE {table}" for table in ("tag_events", *REVIEWS, *STORE)),
+    *(f"DROP TABLE {table}" for table in ("pinned_tags", "tag_events", *REVIEWS, *STORE)),
     "DROP TABLE compatibility",
     "ALTER TABLE groups DROP COLUMN quota",
     "ALTER TABLE groups DROP COLUMN stored_bytes",
     "ALTER TABLE projects DROP COLUMN quota",
     "ALTER TABLE projects DROP COLUMN stored_bytes",
+    "ALTER TABLE groups DROP COLUMN as_of",
+    "ALTER TABLE projects DROP COLUMN as_of",
+    "ALTER TABLE projects DROP COLUMN pinned_at",
     "UPDATE alembic_version SET version_num = '0004'",
 )
 """Statements that take back what came after revision 0004."""

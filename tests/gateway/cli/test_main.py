@@ -45,6 +45,7 @@ def test_create_makes_the_folder_with_the_hub_in_it(terminal: Terminal) -> None:
             },
             "gate": None,
             "quota": None,
+            "as_of": None,
         },
         {
             "id": 1,
@@ -59,6 +60,7 @@ def test_create_makes_the_folder_with_the_hub_in_it(terminal: Terminal) -> None:
             },
             "gate": None,
             "quota": None,
+            "as_of": None,
         },
     ]
 

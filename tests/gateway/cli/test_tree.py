@@ -142,6 +142,7 @@ def test_a_project_is_created_shown_changed_and_deleted(tree: Terminal) -> None:
         "visibility": "public",
         "registry": "enabled",
         "quota": None,
+        "pinned_at": None,
         "job_allow": [],
         "stored_bytes": 0,
     }

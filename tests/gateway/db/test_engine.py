@@ -203,6 +203,7 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
         store = (
             "old_paths",
             *COLLECTION,
+            "pinned_tags",
             "tag_events",
             "uploads",
             "tags",
@@ -217,6 +218,7 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
             file.execute(f"DROP TABLE {table}")
         file.execute("ALTER TABLE groups DROP COLUMN quota")
         file.execute("ALTER TABLE groups DROP COLUMN stored_bytes")
+        file.execute("ALTER TABLE groups DROP COLUMN as_of")
         file.execute("UPDATE alembic_version SET version_num = '0002'")
     migrate(path)
     assert groups_of(path) == before
@@ -288,7 +290,14 @@ async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade
         assert await tag_events.list_at(connection, repository.id, NOW) == []
 
 
+def take_back_0012(file: sqlite3.Connection) -> None:
+    file.execute("DROP TABLE pinned_tags")
+    for table, column in (("groups", "as_of"), ("projects", "as_of"), ("projects", "pinned_at")):
+        file.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+
+
 def take_back_0010(file: sqlite3.Connection) -> None:
+    take_back_0012(file)
     for table in ("old_paths", "tag_events"):
         file.execute(f"DROP TABLE {table}")
     file.execute("DROP INDEX ix_repositories_deleted_at")

@@ -166,10 +166,10 @@ async def test_a_tag_that_moved_a_moment_ago_is_never_without_a_manifest(
         memory = NativeMemory(other, parse_stored)
         row = await memory.repository(NAME)
         assert row is not None
-        assert await memory.target(row.id, V1) == first.descriptor
+        assert await memory.target(row, V1) == first.descriptor
         second = await push_image(repository, "second", V1)
         await repository.delete_manifest(first.descriptor.digest)
-        assert await memory.manifest(row.id, V1) == second
+        assert await memory.manifest(row, V1) == second
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
