@@ -356,7 +356,7 @@ def test_every_flag_of_serve_is_a_setting(terminal: Terminal, monkeypatch: pytes
     [settings] = served
     others = {"upstreams", "cache", "database", "zero_copy", "ns_group", "listener", "virtual_host"}
     others |= {"metrics_access", "metrics_token_file", "registry_url", "admin_password_file", "trusted_proxies"}
-    others |= {"native", "check_upstreams", "gc"}
+    others |= {"native", "check_upstreams", "gc", "names", "audit"}
     assert settings.model_dump(exclude=others) == {
         "host": "127.0.0.2",
         "port": 0,
