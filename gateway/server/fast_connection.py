@@ -73,6 +73,7 @@ class FastConnection(StrictConnection):
             if is_chunked:
                 self._expect_chunks(data[end:])
         except HeadRefused as refusal:
+            self.refusal = str(refusal)
             raise h11.LocalProtocolError(str(refusal), error_status_hint=refusal.status) from refusal
         buffer._extract(end)
         return h11.Request(

@@ -27,6 +27,7 @@ from gateway.server.chunked_body import ChunkedBody
 from gateway.server.connection_cap import Place
 from gateway.server.connection_reader import ConnectionReader
 from gateway.server.fast_connection import FastConnection
+from gateway.server.refused_heads import RefusedHeads
 from gateway.server.request_tasks import RequestTasks
 from gateway.server.status_line import REASON_PHRASE, status_line
 from gateway.server.strict_connection import StrictConnection
@@ -51,6 +52,7 @@ class ConnectionOptions:
     h11_type: type[StrictConnection]
     unsent: Unsent
     buffers: BodyBuffers
+    refused_heads: RefusedHeads
 
 
 class Http1Connection(TCPServer):
@@ -71,6 +73,7 @@ class Http1Connection(TCPServer):
         parts: Any = (app, loop, options.config, options.context, ConnectionState({}), reader, writer)
         super().__init__(*parts)
         self._h11_type = options.h11_type
+        self._refused_heads = options.refused_heads
         self._last_bytes_seconds = options.timings.last_bytes
         self._unsent = options.unsent
         self.buffers = options.buffers
@@ -99,6 +102,7 @@ class Http1Connection(TCPServer):
                 self._task_group = tasks
                 self.protocol = _Protocol(
                     self._h11_type,
+                    self._refused_heads,
                     self.app,
                     self.config,
                     self.context,
@@ -310,8 +314,9 @@ class _Protocol(H11Protocol):
 
     connection: StrictConnection
 
-    def __init__(self, h11_type: type[StrictConnection], *parts: Any) -> None:
+    def __init__(self, h11_type: type[StrictConnection], refused_heads: RefusedHeads, *parts: Any) -> None:
         super().__init__(*parts)
+        self._refused_heads = refused_heads
         self.can_read = self._read_permit = _ReadPermit()
         self.connection = h11_type(self.config.h11_max_incomplete_size)
 
@@ -332,6 +337,13 @@ class _Protocol(H11Protocol):
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.can_read.wait()
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """Respond to what is no request that a stream could be made for, and log it."""
+        received, _ = self.connection.trailing_data
+        client = self.client[0] if self.client else None
+        self._refused_heads.note(status_code, self.connection.refusal, received, client, encrypted=self.ssl)
+        await super()._send_error_response(status_code)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Offer no upgrade, like the next method: HTTP/1.1 is the only protocol of this server."""

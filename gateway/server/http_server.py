@@ -26,6 +26,7 @@ from gateway.server.connection_cap import ConnectionCap, Place
 from gateway.server.connection_reader import ConnectionReader
 from gateway.server.fast_connection import connection_type
 from gateway.server.http1 import ConnectionOptions, Http1Connection
+from gateway.server.refused_heads import RefusedHeads
 from gateway.server.request_head import HEAD_LIMIT
 from gateway.server.strict_connection import StrictConnection
 from gateway.server.timings import DEFAULT_TIMINGS, ServerTimings
@@ -89,6 +90,7 @@ class Server:
             h11_type=h11_type or connection_type(),
             unsent=unsent or Unsent(),
             buffers=buffers or BodyBuffers(),
+            refused_heads=RefusedHeads(),
         )
         self._open: dict[asyncio.Task[None], Http1Connection] = {}
         self._rejected: set[asyncio.Task[None]] = set()

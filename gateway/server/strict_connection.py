@@ -20,6 +20,8 @@ class StrictConnection(h11.Connection):
         """`head_limit`: maximum bytes of an incomplete head."""
         super().__init__(h11.SERVER, max_incomplete_event_size=head_limit)
         self._chunks: ChunkedBody | None = None
+        self.refusal: str | None = None
+        """Why a head or a chunk was refused; None also where h11 refused it."""
 
     @property
     def chunks(self) -> ChunkedBody | None:
@@ -32,7 +34,8 @@ class StrictConnection(h11.Connection):
             return
         try:
             self._chunks.decode(data)
-        except ChunksRefused:
+        except ChunksRefused as refusal:
+            self.refusal = str(refusal)
             self._process_error(self.their_role)  # the next event is an error then
             self._chunks = None
         else:
@@ -49,6 +52,7 @@ class StrictConnection(h11.Connection):
                     if is_chunked:
                         self._expect_chunks(data[end:])
                 except HeadRefused as refusal:
+                    self.refusal = str(refusal)
                     raise h11.RemoteProtocolError(str(refusal), error_status_hint=refusal.status) from refusal
         return super().next_event()
 
