@@ -173,4 +173,11 @@ class CountedRequest:
         if known.everything:
             self._images.note_limited(self._image, known.until, now)
         pause = round(known.until - now)
-        log.warning("upstream_limits", source=str(self._source), seconds=pause, everything=known.everything)
+        log.warning(
+            "upstream_limits",
+            source=str(self._source),
+            seconds=pause,
+            everything=known.everything,
+            reason="the upstream says that it received too many requests",
+            remedy="what is cached is served meanwhile; with an account of its own a group has a limit of its own",
+        )

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -79,6 +80,10 @@ def _wanted(text: str, platforms: Sequence[str]) -> WantedImage:
 def _read_list(file: InputFile) -> list[WantedImage]:
     try:
         text = file.read_text()
+    except FileNotFoundError as error:
+        single = f"`echo {quote(str(file))} | registry-gateway cache warm /dev/stdin`"
+        text = f"there is no file {file}: give one with an image on each line; a single image: {single}"
+        raise Refused(text) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         raise Refused(f"the list {file} cannot be read ({reason}): give another one") from error

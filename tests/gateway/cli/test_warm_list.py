@@ -6,6 +6,7 @@ from cache.proxy.warming import own_platform
 from gateway.cli.refusals import Refused
 from gateway.cli.warm import parse_list
 from gateway.maintenance.warm import WantedImage
+from tests.gateway.cli.terminal import Terminal
 
 OWN = (own_platform(),)
 DIGEST = f"sha256:{'a' * 64}"
@@ -52,3 +53,9 @@ def test_toml_has_images_and_platforms_for_all_of_them() -> None:
 def test_an_invalid_list_is_refused(text: str, is_toml: bool, said: str) -> None:
     with pytest.raises(Refused, match=said):
         parse_list(text, is_toml)
+
+
+def test_an_image_in_place_of_a_list_is_told_how_it_is_warmed(terminal: Terminal) -> None:
+    refused = terminal.refused("cache", "warm", "alpine:3.20")
+    assert "there is no file alpine:3.20" in refused
+    assert "echo alpine:3.20 | registry-gateway cache warm /dev/stdin" in refused
