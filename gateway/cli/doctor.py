@@ -106,7 +106,9 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
         return [*checks, failed("databases", str(error), remedy)]
     checks += [installation.summary(), *installation.examine_accounts()]
     named = groups_named(settings)
-    checks += examine_moved_groups(named, asyncio.run(read_formers(settings, {path for _, path in named})))
+    formers = asyncio.run(read_formers(settings, {group, *(path for _, path in named)}))
+    checks += examine_moved_groups(named, formers)
+    group = formers[group].present if group in formers else group
     target: PullTarget | None = None
     try:
         only = group if group != HUB else None
