@@ -23,7 +23,7 @@ TRIM_STEP = 1000
 RESERVED_BYTES = 16 * 1024 * 1024
 """Free space of the disk that the log leaves to others, which have no other place to write to."""
 
-_ROWS_AT_ONCE = 100
+_ROWS_AT_ONCE = 50
 """Rows of one statement. Between statements the writing thread waits for its turn among threads that serve, so one
 statement for each row would take as many turns."""
 

@@ -38,6 +38,11 @@ class AuditLog:
         self._warnings = LogThrottle()
         self._trim_at = 0.0
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether events are kept at all."""
+        return self._file is not None
+
     def note(self, event: AuditEvent) -> None:
         """Note an event; where too many wait, the oldest of them is dropped."""
         if self._file is None:

@@ -60,10 +60,11 @@ def note_principal(scope: Scope, who: str) -> None:
         record.principal = who
 
 
-def request_id_of(scope: Scope) -> str | None:
-    """Find the id that a request has in the log; None outside an AccessLog."""
+def identity_of(scope: Scope) -> tuple[str | None, str | None]:
+    """Find the id that a request has in the log, and whose credential it was accepted with, None for nobody's; both are
+    None outside an AccessLog."""
     record: RequestRecord | None = scope.get("state", {}).get("request_record")
-    return None if record is None else record.request_id.decode()
+    return (None, None) if record is None else (record.request_id.decode(), record.principal)
 
 
 def log_refused_login(scope: Scope, account: str | None, reason: str) -> None:
@@ -75,7 +76,7 @@ def log_refused_login(scope: Scope, account: str | None, reason: str) -> None:
         account=account,
         reason=reason,
         client=client[0] if client else None,
-        request_id=request_id_of(scope),
+        request_id=identity_of(scope)[0],
     )
 
 

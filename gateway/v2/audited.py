@@ -1,6 +1,7 @@
 """Audited: what requests pulled, pushed and deleted, as events of the audit log, and deletions as lines of the log."""
 
 from collections.abc import Mapping
+from time import time
 
 import structlog
 from starlette.requests import Request
@@ -9,10 +10,10 @@ from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.repository import FoundManifest
 from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
-from gateway.auth.principal import Principal, describe
-from gateway.http.access_log import request_id_of
+from gateway.audit.log import AuditLog
+from gateway.auth.principal import ANONYMOUS, Principal, describe
+from gateway.http.access_log import identity_of
 from gateway.repositories import Opened, OpenedNative
-from gateway.services import Services
 
 log = structlog.get_logger()
 
@@ -20,22 +21,26 @@ ACCEPTED = 202
 """Status of the response to a deletion."""
 
 
+NOBODY = describe(ANONYMOUS)
+"""Who a client without a login is."""
+
+
 class Audited:
     """Notes events with whoever caused them. Nothing of it is a secret, and no request fails for it."""
 
-    def __init__(self, services: Services) -> None:
-        self._audit = services.audit
-        self._clock = services.clock
+    def __init__(self, audit: AuditLog) -> None:
+        self._audit = audit
 
     def pulled(
         self, request: Request, principal: Principal, opened: Opened, reference: Tag | Digest, found: FoundManifest
     ) -> None:
         """Note that a manifest is sent."""
+        if not self._audit.is_kept:
+            return
         tag = reference.text if isinstance(reference, Tag) else None
-        outcome, digest = found.status.outcome, str(found.manifest.descriptor.digest)
-        cached = None if outcome is None else outcome.value
-        event = self._event(EventKind.PULL, Subject.MANIFEST, request, principal, opened, tag, digest, cached)
-        self._audit.note(event)
+        outcome = found.status.outcome
+        digest, cached = str(found.manifest.descriptor.digest), None if outcome is None else outcome.value
+        self._audit.note(_event(EventKind.PULL, Subject.MANIFEST, request, principal, opened, tag, digest, cached))
 
     def pushed(
         self,
@@ -46,7 +51,7 @@ class Audited:
         tags: Mapping[Tag, Digest | None],
     ) -> None:
         """Note that a manifest was pushed, once for each of its tags. `tags`: with what they pointed to before."""
-        event = self._event(EventKind.PUSH, Subject.MANIFEST, request, principal, opened, None, str(digest))
+        event = _event(EventKind.PUSH, Subject.MANIFEST, request, principal, opened, None, str(digest))
         for tag, before in tags.items():
             self._audit.note(event._replace(tag=tag.text, former=None if before is None else str(before)))
         if not tags:
@@ -63,7 +68,7 @@ class Audited:
     ) -> None:
         """Note that something was deleted, and log it. `digest`: of a tag, what it pointed to."""
         text = None if tag is None else tag.text
-        event = self._event(EventKind.DELETE, subject, request, principal, opened, text, str(digest))
+        event = _event(EventKind.DELETE, subject, request, principal, opened, text, str(digest))
         self._audit.note(event)
         log.info(
             "deleted",
@@ -76,29 +81,32 @@ class Audited:
             request_id=event.request_id,
         )
 
-    def _event(
-        self,
-        event: EventKind,
-        subject: Subject,
-        request: Request,
-        principal: Principal,
-        opened: Opened,
-        tag: str | None,
-        digest: str,
-        outcome: str | None = None,
-    ) -> AuditEvent:
-        client = request.scope["client"]  # `request.client` makes an object each time
-        return AuditEvent(
-            self._clock().timestamp(),
-            event,
-            subject,
-            Surface.REGISTRY,
-            opened.path,
-            tag,
-            digest,
-            who=describe(principal),
-            user=principal.name or None,
-            client=client[0] if client else None,
-            outcome=outcome,
-            request_id=request_id_of(request.scope),
-        )
+
+def _event(
+    event: EventKind,
+    subject: Subject,
+    request: Request,
+    principal: Principal,
+    opened: Opened,
+    tag: str | None,
+    digest: str,
+    outcome: str | None = None,
+) -> AuditEvent:
+    """Describe what a request does now. This is a part of each pull, and so does without what takes long."""
+    request_id, who = identity_of(request.scope)
+    client = request.scope["client"]
+    return AuditEvent(
+        time(),
+        event,
+        subject,
+        Surface.REGISTRY,
+        opened.path,
+        tag,
+        digest,
+        None,
+        who or NOBODY,
+        principal.name or None,
+        client[0] if client else None,
+        outcome,
+        request_id,
+    )

@@ -48,7 +48,7 @@ class RegistryApi:
         self._authenticator = services.authenticator
         self._directory = services.directory
         links = PageLinks(services.sealer)
-        audited = Audited(services)
+        audited = Audited(services.audit)
         pull = Pull(opener, links, audited, repeated)
         uploads = BlobPushes(opener, Mounts(opener))
         deletions = Deletions(opener, audited)

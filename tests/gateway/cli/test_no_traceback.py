@@ -22,6 +22,7 @@ COMMANDS = {
     "cache evict": ["cache", "evict", "--all"],
     "cache explain": ["cache", "explain", "alpine"],
     "quota": ["quota"],
+    "audit list": ["audit", "list"],
     "verify": ["verify"],
     "db check": ["db", "check"],
     "backup": ["backup", "backup.tar"],
@@ -70,8 +71,11 @@ def replace_by_file(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "breakage"),
     [
-        *((name, damage) for name in ("gateway.db", "cache.db", "usage.db", "quota.json", "run.json")),
-        *((name, replace_by_folder) for name in ("gateway.db", "usage.db", "gateway.db.lock", "quota.json")),
+        *((name, damage) for name in ("gateway.db", "cache.db", "usage.db", "audit.db", "quota.json", "run.json")),
+        *(
+            (name, replace_by_folder)
+            for name in ("gateway.db", "usage.db", "audit.db", "gateway.db.lock", "quota.json")
+        ),
         *((name, replace_by_file) for name in ("keys", "cache")),
     ],
 )
