@@ -16,6 +16,7 @@ from functools import partial
 
 import structlog
 
+from cache.runtime.throttle import LogThrottle
 from gateway.server.connection_cap import ConnectionCap, Place, client_of
 from gateway.server.connection_reader import ConnectionReader
 from gateway.server.timings import ServerTimings
@@ -58,6 +59,7 @@ class Acceptor:
         self._connecting: set[asyncio.Task[None]] = set()
         self._resuming: asyncio.TimerHandle | None = None
         self._logged_at = -LOG_INTERVAL_SECONDS
+        self._failures = LogThrottle()
         self._next = 1
         listener.setblocking(False)
         self._resume()
@@ -154,5 +156,17 @@ class Acceptor:
             if connecting:
                 connection.close()
         elif (error := task.exception()) is not None and not isinstance(error, OSError):
-            # Clients that disconnect during a handshake, or do not speak TLS, are not worth a line.
             log.error("connection_not_begun", exc_info=error)
+        elif isinstance(error, ssl.SSLError) and self._failures.due(error.reason or ""):
+            # Those who do not speak TLS at all, or not ours: one line a minute for each reason that OpenSSL has.
+            reason, remedy = handshake_failure(error.reason or "")
+            log.info("tls_handshake_failed", reason=reason, remedy=remedy)
+
+
+def handshake_failure(reason: str) -> tuple[str, str]:
+    """What OpenSSL's name of a failed handshake means, and what to do."""
+    if reason == "HTTP_REQUEST":
+        return "a client speaks http to this port, which has TLS", "let the client use https"
+    if reason.endswith(("ALERT_UNKNOWN_CA", "ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE_UNKNOWN")):
+        return "a client does not trust the certificate of this server", "give the client the authority that signed it"
+    return reason.replace("_", " ").lower() or "unknown", "see which versions of TLS the client has"

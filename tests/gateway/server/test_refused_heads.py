@@ -9,8 +9,9 @@ from structlog.testing import capture_logs
 
 from gateway.server.refused_heads import RefusedHeads
 from tests.conftest import GatewayFactory
+from tests.parts.certs import Authority
 from tests.parts.ports import HOST
-from tests.parts.processes import wait_until
+from tests.parts.processes import answers_tcp, wait_until
 
 SECRET = "Basic c2VjcmV0"
 
@@ -68,3 +69,16 @@ def test_what_breaks_a_rule_is_logged_without_its_content(gateway: GatewayFactor
     [line] = [line for line in server.log_text().splitlines() if "request_malformed" in line]
     assert reason in line and "status=400" in line
     assert SECRET not in server.log_text()
+
+
+def test_a_client_that_speaks_http_to_a_port_with_tls_is_logged(gateway: GatewayFactory, authority: Authority) -> None:
+    tls = [f"--tls-cert={authority.cert_file}", f"--tls-key={authority.key_file}"]
+    server = gateway(start=False, arguments=tls)
+    server.process.start(answers_tcp(server.port))
+    with socket.create_connection((HOST, server.port)) as connection, suppress(OSError):
+        connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n")
+        connection.settimeout(30)
+        connection.recv(100)
+    wait_until(lambda: "tls_handshake_failed" in server.log_text(), what="nothing was logged")
+    [line] = [line for line in server.log_text().splitlines() if "tls_handshake_failed" in line]
+    assert "speaks http" in line and "use https" in line
