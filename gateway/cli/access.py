@@ -59,7 +59,7 @@ async def _decide(settings: Settings, action: Action, path: str, user: str | Non
     async with open_existing(settings) as database:
         directory = Directory(database, list(settings.upstreams))
         principal = await _principal(directory, user, token)
-        located = await _locate(directory, path)
+        located = (await _locate(directory, path)).at(datetime.now(UTC))
         access = Access(directory, open_proxy_allowed(settings, configured_urls(settings)))
         decision = await access.decide(principal, action, located, datetime.now(UTC))
     if located.problem and decision.allowed and action is not Action.ADMIN:

@@ -19,7 +19,7 @@ from gateway.namespaces.errors import MoveRefused, ParentUnknown
 from gateway.namespaces.group import check_creation
 from gateway.namespaces.locate import native_location
 from gateway.namespaces.node import NodeKind, PathEntry, check_visibility, prefixes_of
-from gateway.namespaces.old_path import MovedKind, check_move
+from gateway.namespaces.old_path import MovedKind, check_move, reserved
 from gateway.namespaces.paths import NESTING_LIMIT, parent_path, parse_group_path, parse_project_path
 from gateway.namespaces.project import check_place
 
@@ -51,6 +51,7 @@ async def move_group(connection: AsyncConnection, old: str, new: str, now: datet
     group = await groups.get(connection, old)
     above = await _check(connection, MovedKind.GROUP, group.id, old, parse_group_path(new), now)
     check_creation(replace(group, path=new), above)
+    await _check_projects(connection, old, new, now)
     if above is not None:
         parent = await groups.get(connection, above.path)
         check_visibility(f"group {new!r}", group.visibility, parent.path, parent.visibility)
@@ -62,6 +63,7 @@ async def move_project(connection: AsyncConnection, old: str, new: str, now: dat
     project = await projects.get(connection, old)
     above = await _check(connection, MovedKind.PROJECT, project.id, old, parse_project_path(new), now)
     check_place(replace(project, path=new), above)
+    await old_paths.check_holds_none(connection, new, now)
     if above is not None and above.key.kind is NodeKind.GROUP:
         parent = await groups.get(connection, above.path)
         check_visibility(f"project {new!r}", project.visibility, parent.path, parent.visibility)
@@ -114,6 +116,15 @@ async def _check(
         if deeper > 0 and (levels := await _most(connection, table, slashes, old) + 1 + deeper) > most:
             raise MoveRefused(f"{kind} {old!r} cannot move to {new!r}: what it holds would lie {levels} levels deep")
     return await paths.find(connection, parent_path(new))
+
+
+async def _check_projects(connection: AsyncConnection, old: str, new: str, now: datetime) -> None:
+    """Check that no project of a group would come to lie above the old path of something. Raises PathReserved."""
+    for reservation in await old_paths.find_nodes_below(connection, new, now):
+        way = [prefix for prefix in prefixes_of(reservation.path) if len(prefix) > len(new)]
+        for entry in await paths.find_all(connection, [f"{old}{prefix[len(new) :]}" for prefix in way]):
+            if entry.key.kind is NodeKind.PROJECT:
+                raise reserved(MovedKind.PROJECT, f"{new}{entry.path[len(old) :]}", reservation)
 
 
 async def _move_node(

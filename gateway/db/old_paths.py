@@ -17,7 +17,7 @@ from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
 from gateway.db.dialects import insert_unless_taken
 from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, prefixes_of
-from gateway.namespaces.old_path import Former, MovedKind, OldPath, check_reservation, follow
+from gateway.namespaces.old_path import Former, MovedKind, OldPath, check_reservation, follow, reserved
 
 _old = schema.old_paths
 _paths = schema.paths
@@ -95,6 +95,19 @@ async def check_free(connection: AsyncConnection, path: str, kind: str, now: dat
         else:
             await connection.execute(delete(_old).where(_old.c.path == row.path, _old.c.kind == row.kind))
             await announce(connection, Concern.MOVE, row.path)
+
+
+async def check_holds_none(connection: AsyncConnection, path: str, now: datetime) -> None:
+    """Check that a project may have a path: no group or project has an old one below it, where names would be those of
+    the project. Raises PathReserved."""
+    for old in await find_nodes_below(connection, path, now):
+        raise reserved(MovedKind.PROJECT, path, old)
+
+
+async def find_nodes_below(connection: AsyncConnection, path: str, now: datetime) -> list[OldPath]:
+    """Find the old paths of groups and projects below a path that are in effect."""
+    below = _select().where(paths.is_below(_old.c.path, path), _old.c.kind != MovedKind.REPOSITORY, _old.c.until > now)
+    return [old for row in await connection.execute(below) if (old := _read(row))]
 
 
 async def move(

@@ -56,6 +56,7 @@ async def create(
     if taken := await paths.find(connection, path):
         raise PathTaken(path, taken.key.kind)
     await old_paths.check_free(connection, path, MovedKind.PROJECT, now)
+    await old_paths.check_holds_none(connection, path, now)
     await _check_audience(connection, project, above)
     values = {**_columns(project), "path": path, "created_at": now, "created_by": created_by}
     row = (await connection.execute(insert_into(_projects).values(values).returning(_projects))).one()

@@ -78,7 +78,12 @@ def check_reservation(path: str, kind: str, id: int | None, old: OldPath) -> Non
     """
     if old.present_name(path) is None or (old.path == path and old.kind == kind and old.id == id):
         return
-    raise PathReserved(
+    raise reserved(kind, path, old)
+
+
+def reserved(kind: str, path: str, old: OldPath) -> PathReserved:
+    """The error for a path that an old one of something else forbids."""
+    return PathReserved(
         f"{kind} {path!r} is refused, because {old.path!r} is the old path of {old.kind} {old.present!r} until "
         f"{format_moment(old.until)}: choose another path, or move {old.present!r} back"
     )

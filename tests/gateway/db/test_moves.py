@@ -163,6 +163,30 @@ async def test_nothing_is_made_at_or_below_an_old_path_before_its_end(tree: Data
     assert await ends(tree, "a", "a/p", "x/p/web") == {}
 
 
+async def test_no_project_comes_to_lie_above_an_old_path(tree: Database) -> None:
+    """Then its names would be those of another one, which clients still pull from."""
+    await move(tree, "a/sub/q", "b/q")
+    async with tree.write() as connection:
+        await groups.delete(connection, "a/sub")
+        for path in ("c", "d"):
+            await groups.create(connection, path, NOW)
+        await projects.create(connection, "c/sub", NOW)
+        await projects.create(connection, "d/p", NOW)
+        await projects.delete(connection, "a/p", NOW)
+        await groups.delete(connection, "a")
+    said = "project 'a/sub' is refused, because 'a/sub/q' is the old path of project 'b/q'"
+    with pytest.raises(PathReserved, match=said):
+        await move(tree, "c", "a")
+    await move(tree, "d", "a")
+    for new in (lambda connection: projects.create(connection, "a/sub", NOW), None):
+        with pytest.raises(PathReserved, match=said):
+            if new is None:
+                await move(tree, "c/sub", "a/sub")
+            else:
+                async with tree.write() as connection:
+                    await new(connection)
+
+
 async def test_an_old_path_ends_with_what_had_it(tree: Database) -> None:
     await move(tree, "a/p", "b/p")
     async with tree.write() as connection:
