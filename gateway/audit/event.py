@@ -11,6 +11,7 @@ class EventKind(Enum):
     PUSH = "push"
     DELETE = "delete"
     FILL = "fill"
+    MOVE = "move"
 
 
 class Subject(Enum):
@@ -20,6 +21,8 @@ class Subject(Enum):
     TAG = "tag"
     BLOB = "blob"
     REPOSITORY = "repository"
+    PROJECT = "project"
+    GROUP = "group"
 
 
 class Surface(Enum):
@@ -34,7 +37,8 @@ class AuditEvent(NamedTuple):
     """One event. None means that there is no such thing, or that it is not known.
 
     `at`: seconds since 1970. `path`: the repository as the main address names it; of a fill, the upstream and the image
-    there. `former`: the digest that a pushed tag pointed to before. `who`: whose credential was accepted, by names and
+    there, and of a move the new path. `former`: the digest that a pushed tag pointed to before, or the path of what has
+    moved. `who`: whose credential was accepted, by names and
     numbers that are no secrets. `user`: the name of that user or deploy token alone. `client`: the address of the
     client. `outcome`: as X-Cache.
     """

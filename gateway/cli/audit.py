@@ -114,7 +114,9 @@ def _document(written: WrittenEvent) -> Document:
 
 def _row(written: WrittenEvent, now: datetime) -> Sequence[str]:
     event = written.event
-    shown = {name: _short(digest) for name, digest in zip(("from", "to"), _move(event), strict=True)}
+    changed = _move(event)
+    paths = event.event is EventKind.MOVE
+    shown = {name: text if paths else _short(text) for name, text in zip(("from", "to"), changed, strict=True)}
     shown |= {"digest": _short(event.digest), "path": f"{event.path}:{event.tag}" if event.tag else event.path}
     return readable.row({**_document(written), **shown}, _COLUMNS, now)
 
@@ -126,6 +128,8 @@ def _move(event: AuditEvent) -> tuple[str | None, str | None]:
             return event.former, event.digest
         case EventKind.DELETE:
             return event.digest, None
+        case EventKind.MOVE:
+            return event.former, event.path
     return None, None
 
 

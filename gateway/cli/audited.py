@@ -1,4 +1,4 @@
-"""Deletions by commands, as events of the audit log."""
+"""Deletions and moves by commands, as events of the audit log."""
 
 import os
 import time
@@ -11,6 +11,7 @@ from cache.sqlite import DatabaseUnusable
 from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
 from gateway.cli.owner import name_of_user
 from gateway.cli.refusals import complain
+from gateway.db.moves import Moved
 from gateway.settings.tables import Settings
 from gateway.wiring.values import configured_audit
 
@@ -26,12 +27,23 @@ class Deletion:
 
 def note_deletions(settings: Settings, deletions: Sequence[Deletion]) -> None:
     """Note deletions in the audit log; what it cannot take is told of on stderr, for the deletion itself is done."""
-    now, who = time.time(), f"command of {_user()}"
+    now, who = time.time(), _who()
+    _append(settings, [_event(now, who, deletion) for deletion in deletions])
+
+
+def note_move(settings: Settings, moved: Moved) -> None:
+    """Note a move in the audit log, as `note_deletions` does a deletion."""
+    subject = Subject(moved.kind.value)
+    event = AuditEvent(time.time(), EventKind.MOVE, subject, Surface.COMMAND, moved.new, former=moved.old, who=_who())
+    _append(settings, [event])
+
+
+def _append(settings: Settings, events: Sequence[AuditEvent]) -> None:
     file = configured_audit(settings)
-    if file is None or not deletions:
+    if file is None or not events:
         return
     try:
-        appended = file.append([_event(now, who, deletion) for deletion in deletions])
+        appended = file.append(events)
     except (DatabaseUnusable, OSError) as error:
         complain(f"warning: the audit log does not have this: {error}")
         return
@@ -53,6 +65,6 @@ def _event(now: float, who: str, deletion: Deletion) -> AuditEvent:
     )
 
 
-def _user() -> str:
-    """The user who typed the command, as far as sudo tells; else the one that it runs as."""
-    return os.environ.get("SUDO_USER") or name_of_user(os.geteuid())
+def _who() -> str:
+    """Names the user who typed the command, as far as sudo tells; else the one that it runs as."""
+    return f"command of {os.environ.get('SUDO_USER') or name_of_user(os.geteuid())}"

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.audited import note_move
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Document
 from gateway.cli.session import Session
@@ -28,7 +29,8 @@ async def move(settings: Settings, moved: Move, old: str, new: str) -> Moved:
 
 
 def print_moved(session: Session, moved: Moved) -> None:
-    """Print what has moved, and until when its old path leads to it."""
+    """Note what has moved in the audit log, and print it, and until when its old path leads to it."""
+    note_move(session.settings, moved)
     session.print(_document(moved), lambda: print(_told(moved)))
 
 

@@ -83,6 +83,17 @@ def test_what_would_take_an_old_path_is_told_what_has_moved(pushed: Terminal) ->
     assert "created project team/new" in pushed.done("project", "create", "team/new")
 
 
+def test_each_move_is_an_event_of_the_audit_log(pushed: Terminal) -> None:
+    moved = [("group", "team", "build/team"), ("project", "build/team/app", "build/app")]
+    moved.append(("repository", "build/app/web", "build/app/site"))
+    for kind, old, new in moved:
+        pushed.done(kind, "move", old, new)
+    listed = pushed.json("audit", "list", "--event", "move")
+    assert [(event["subject"], event["from"], event["to"]) for event in listed] == moved
+    assert all(event["path"] == event["to"] and event["who"].startswith("command of ") for event in listed)
+    assert "build/team/app" in pushed.done("audit", "list", "--event", "move", "--path", "build/app")
+
+
 def test_what_lacks_room_is_refused_with_the_figures(pushed: Terminal) -> None:
     pushed.done("group", "update", "build", "--quota", "1KiB")
     said = pushed.refused("project", "move", "team/app", "build/app")
