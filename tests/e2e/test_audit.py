@@ -1,6 +1,7 @@
 """The audit log beside a running server: what real clients pull, push, delete and cause to be fetched, and who."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,21 @@ def test_events_that_wait_are_written_at_a_stop(
         assert raw.get(server.proxied_url("library/tiny/manifests/latest")).status == 200
     server.stop()
     assert len(server.json("audit", "list", "--event", "pull")) == 20
+
+
+def test_a_killed_server_leaves_a_whole_log_without_its_last_events(
+    gateway: GatewayFactory, registry: Registry, image: ImageLayout
+) -> None:
+    server = gateway({"workers": 2, "upstreams": {"docker.io": registry.settings()}})
+    url, sent = server.proxied_url("library/tiny/manifests/latest"), 0
+    for _ in range(3):
+        deadline = time.monotonic() + 2.5
+        while time.monotonic() < deadline:
+            sent += raw.get(url).status == 200
+        server.kill()
+        server.start()
+    assert 0 < len(server.json("audit", "list", "--event", "pull")) <= sent
+    assert not (server.data / "audit.db.damaged").exists()
 
 
 def test_a_full_disk_makes_no_pull_fail_and_the_events_come_later(
