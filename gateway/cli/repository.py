@@ -124,7 +124,7 @@ async def _delete(settings: Settings, path: str, now: datetime) -> _Shown:
 
 async def _restore(settings: Settings, path: str) -> _Shown:
     async with open_existing(settings) as database, database.write() as connection:
-        restored = await restore_repository(connection, RepositoryName.parse(path))
+        restored = await restore_repository(connection, RepositoryName.parse(path), datetime.now(UTC))
         await pins.require_unpinned(connection, restored.id)
         return await _read(connection, path)
 

@@ -158,14 +158,15 @@ async def delete(connection: AsyncConnection, path: RepositoryName, now: datetim
     return True
 
 
-async def restore(connection: AsyncConnection, repository: DeletedRepository) -> None:
-    """Restore a repository that `find_deleted` found in the same transaction. Raises RestoreRefused
-    where another one has that."""
+async def restore(connection: AsyncConnection, repository: DeletedRepository, now: datetime) -> None:
+    """Restore a repository that `find_deleted` found in the same transaction under the path that it has in its project
+    now. Pending reviews of what it holds begin anew. Raises RestoreRefused where another one has that path."""
     path = RepositoryName(repository.path)
     if await find(connection, path) is not None:
         raise RestoreRefused(f"another repository has the path {path.text!r} since: move or delete that first")
     here = {"path": path.text, "deleted_at": None, "deleted_name": None, "deleted_by": None}
     await connection.execute(update(repositories).where(repositories.c.id == repository.id).values(here))
+    await reviews.postpone_all(connection, repository.id, now)
     await announce(connection, Concern.REPOSITORY, path.text)
 
 

@@ -156,6 +156,14 @@ async def postpone_manifest(connection: AsyncConnection, repository_id: int, dig
     await connection.execute(update(_manifest_reviews).where(reviewed).values(since=now))
 
 
+async def postpone_all(connection: AsyncConnection, repository_id: int, now: datetime) -> None:
+    """Let the pending reviews of all that a repository holds begin anew."""
+    blobs = update(_blob_reviews).where(_blob_reviews.c.repository_id == repository_id)
+    own = select(_manifests.c.id).where(_manifests.c.repository_id == repository_id)
+    for postponed in (blobs, update(_manifest_reviews).where(_manifest_reviews.c.manifest_id.in_(own))):
+        await connection.execute(postponed.values(since=now))
+
+
 async def date_back(connection: AsyncConnection, latest: datetime, now: datetime) -> None:
     """Date to now the reviews that were requested later than a moment."""
     for reviews in (_blob_reviews, _manifest_reviews):

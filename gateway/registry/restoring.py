@@ -41,14 +41,14 @@ async def restore_tag(
     return digest
 
 
-async def restore_repository(connection: Connection, path: RepositoryName) -> DeletedRepository:
+async def restore_repository(connection: Connection, path: RepositoryName, now: datetime) -> DeletedRepository:
     """Restore the last deleted repository of a path, in a transaction that writes. Raises RestoreRefused."""
     found = await repositories.find_deleted(connection, path)
     if not found:
         raise RestoreRefused(
             f"no deleted repository {path.text!r} is kept: it was never deleted, or its content is collected"
         )
-    await repositories.restore(connection, found[0])
+    await repositories.restore(connection, found[0], now)
     return found[0]
 
 

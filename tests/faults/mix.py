@@ -25,6 +25,7 @@ from .pushers import Access, Pushers, create_pusher
 from .remains import leftovers, rest_of, unrest
 from .report import Report, figures, push_figures
 from .rig import Rig
+from .steward import Steward
 from .upstream import FaultyHub
 from .weather import Weather
 
@@ -102,7 +103,7 @@ def _run(plan: Plan, rig: Rig) -> Report:
     weather.bad = plan.faults > 0
     upstream.exposed_to(weather)
     crowd = Crowd(ledger, gateway.proxied_url, images, plan.seed, plan.clients)
-    pushers = Pushers(access, pushes, f"seed-{plan.seed}", plan.pushers)
+    pushers = Pushers(access, pushes, f"seed-{plan.seed}", plan.pushers, Steward)
     mischief = Mischief(rig, ledger, plan.seed, dict(plan.deeds), plan.between, plan.pairs)
     hunt = Hunt(gateway, ledger, plan.seed, mischief.kill_one)
     begun = time.monotonic()

@@ -53,7 +53,7 @@ class Uploader:
     def _whole(self, repository: str, content: Content) -> bool:
         """POST, and a PUT of the whole blob."""
         begun = self.begin(repository)
-        return begun is not None and self._finish(repository, content, begun.location, content.data, begun.begun)
+        return begun is not None and self.finish(repository, content, begun.location, content.data, begun.begun)
 
     def _streamed(self, repository: str, content: Content) -> bool:
         """POST, one PATCH without a length, and PUT, as docker does it."""
@@ -67,7 +67,7 @@ class Uploader:
         )
         if answer.status != 202:
             return False
-        return self._finish(repository, content, answer.location, b"", begun.begun)
+        return self.finish(repository, content, answer.location, b"", begun.begun)
 
     def _chunked(self, repository: str, content: Content) -> bool:
         """POST, and PATCHes of chunks that go on where a broken one has ended; the last chunk may be in the PUT."""
@@ -94,14 +94,14 @@ class Uploader:
                 # `0-0` is said of nothing and of one byte: after a refusal it was one.
                 at = 1 if found == at == 0 and answer.status == 416 else found
                 self.pause(0)
-        return self._finish(repository, content, location, content.data[at:], begun.begun)
+        return self.finish(repository, content, location, content.data[at:], begun.begun)
 
     def _mounted(self, repository: str, content: Content, source: str) -> bool:
         """POST with `mount`, from a repository that has the blob."""
         path = f"{repository}/blobs/uploads/?mount={quote(content.digest)}&from={quote(source)}"
         answer = self._client.send("mount", "POST", path, (201, 202))
         if answer.status == 202:
-            return self._finish(repository, content, answer.location, content.data, answer.begun)
+            return self.finish(repository, content, answer.location, content.data, answer.begun)
         return self._noted(repository, content, answer)
 
     # Their steps.
@@ -139,7 +139,7 @@ class Uploader:
                 return None
         return None
 
-    def _finish(self, repository: str, content: Content, location: str, body: bytes, since: float) -> bool:
+    def finish(self, repository: str, content: Content, location: str, body: bytes, since: float) -> bool:
         """Ends an upload by a PUT with the last bytes; after a broken one, repeats it as far as it may be needed."""
         url = f"{location}{'&' if '?' in location else '?'}digest={quote(content.digest)}"
         answer = self._send("PUT of an upload", "PUT", url, (201,), OCTETS, body, since)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.parts.commands import Commands
 from tests.parts.gateway import Gateway
@@ -33,6 +34,7 @@ class Access:
     url: str
     user: str
     secret: str
+    data: Path
 
     def client(self, ledger: PushLedger) -> PushClient:
         return PushClient(self.url, self.user, self.secret, ledger)
@@ -44,20 +46,28 @@ def create_pusher(gateway: Gateway) -> Access:
     commands.run("user", "create", USER)
     commands.run("project", "create", PROJECT)
     token = commands.json("token", "create", "--user", USER, "--name", "mix", "--scope", "write_registry")
-    return Access(gateway.url, USER, token["token"])
+    return Access(gateway.url, USER, token["token"], Path(gateway.data))
 
 
 class Pushers:
-    """Threads of `count` pushers that work until `stop`, chosen by `seed`; their repositories are named after it."""
+    """Threads of `count` pushers that work until `stop`, chosen by `seed`; their repositories are named after it.
 
-    def __init__(self, access: Access, ledger: PushLedger, seed: str, count: int) -> None:
+    `steward`: the class of one more, which is given the data folder.
+    """
+
+    def __init__(
+        self, access: Access, ledger: PushLedger, seed: str, count: int, steward: "type[Pusher] | None" = None
+    ) -> None:
         self._ending = threading.Event()
         self._failure: BaseException | None = None
-        shelf, names = Shelf(seed), [f"{PROJECT}/{seed}/p{number}" for number in range(count)]
+        kinds = [Pusher] * count + ([steward] if steward is not None else [])
+        shelf, names = Shelf(seed), [f"{PROJECT}/{seed}/p{number}" for number in range(len(kinds))]
         self._pushers = [
-            Pusher(access.client(ledger), shelf, name, names, random.Random(f"{seed}-{name}"), self._ending)
-            for name in names
+            kind(access.client(ledger), shelf, name, names, random.Random(f"{seed}-{name}"), self._ending)
+            for kind, name in zip(kinds, names, strict=True)
         ]
+        for pusher in self._pushers:
+            pusher.data = access.data
         self._threads = [
             threading.Thread(target=self._guarded, args=(pusher.live,), daemon=True) for pusher in self._pushers
         ]
@@ -89,6 +99,9 @@ class Pushers:
 class Pusher:
     """One pusher. `name`: its own repository, in which nobody else writes; `names`: those of all."""
 
+    data: Path
+    """Data folder of the server."""
+
     def __init__(
         self,
         client: PushClient,
@@ -105,8 +118,9 @@ class Pusher:
         self._manifests: dict[str, list[Content]] = {}
         self._pushed = 0
 
-    def live(self) -> None:
-        acts: list[tuple[Callable[[], None], int]] = [
+    def acts(self) -> list[tuple[Callable[[], None], int]]:
+        """What it does, with the weights of a draw."""
+        return [
             (self._push_image, 10),
             (self._push_shared, 3),
             (self._push_index, 2),
@@ -119,6 +133,9 @@ class Pusher:
             (self._cancel, 1),
             (self._read, 8),
         ]
+
+    def live(self) -> None:
+        acts = self.acts()
         while not self._ending.wait(self._chance.uniform(*BETWEEN)):
             self._chance.choices([act for act, _ in acts], [weight for _, weight in acts])[0]()
 

@@ -228,7 +228,7 @@ async def test_a_deleted_repository_is_kept_for_the_delay_and_leaves_no_file_aft
     clock.wait(DELAY - HOUR)
     assert (await collect(collector)).repositories == 0
     async with database.write() as connection:
-        await restore_repository(connection, NAME)
+        await restore_repository(connection, NAME, clock())
     assert (await repository.manifest(V1)).manifest == pushed
     await pass_time(collector, clock)
     assert (await repository.manifest(V1)).manifest == pushed
@@ -242,17 +242,35 @@ async def test_a_deleted_repository_is_kept_for_the_delay_and_leaves_no_file_aft
     async with database.write() as connection:
         assert await quotas.stored_bytes(connection, project.id) == 0
         with pytest.raises(RestoreRefused, match="no deleted repository 'team/app' is kept"):
-            await restore_repository(connection, NAME)
+            await restore_repository(connection, NAME, clock())
     await pass_time(collector, clock)
     assert files(tmp_path) == set()
+
+
+async def test_what_nothing_needs_in_a_restored_repository_stays_for_a_full_delay(
+    repository: WritableRepository, collector: Collector, clock: Clock, database: Database
+) -> None:
+    unneeded = await push_blob(repository, b"of no manifest")
+    untagged = (await push_image(repository, "one")).descriptor.digest
+    async with database.write() as connection:
+        assert await repositories.delete(connection, NAME, clock(), "ada")
+    clock.wait(DELAY - HOUR)
+    async with database.write() as connection:
+        await restore_repository(connection, NAME, clock())
+    clock.wait(DELAY - HOUR)
+    await collect(collector)
+    assert await repository.stat_blob(unneeded) and await repository.stat_manifest(untagged)
+    await pass_time(collector, clock)
+    with pytest.raises(BlobUnknown):
+        await repository.stat_blob(unneeded)
 
 
 async def test_a_restored_tag_keeps_its_manifest_whenever_it_is_restored_before_the_review(
     repository: WritableRepository, collector: Collector, clock: Clock, database: Database
 ) -> None:
     pushed = await push_image(repository, "one", V1)
-    kept_until = await repository.delete_tag(V1)
-    assert kept_until == clock() + KEPT
+    deleted = await repository.delete_tag(V1)
+    assert deleted.kept_until == clock() + KEPT
     clock.wait(DELAY + HOUR)
     async with database.write() as connection:
         found = await repositories.find(connection, NAME)
