@@ -1,22 +1,32 @@
 """Names that groups, projects and repositories had before they moved: pulled with a warning, pushed to in vain."""
 
+import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from cache.oci.errors import Denied, NameUnknown, RegistryError
+from cache.oci.manifest import Manifest
+from cache.oci.media_types import OCI_MANIFEST
+from cache.oci.names import RepositoryName, Tag
+from gateway.auth.matrix import Action
 from gateway.auth.principal import ANONYMOUS
 from gateway.db import moves, old_paths
 from gateway.db.connection import Connection
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.db.moves import Moved
+from gateway.v2.opener import RegistryOptions, RepositoryOpener
 from tests.gateway.asgi import Exchange
-from tests.gateway.v2.pushing import PushSurface, open_surface
+from tests.gateway.v2.pushing import PushSurface, image, open_surface
 from tests.parts.images import digest_of
 
 KEPT = timedelta(days=90)
+PUSHERS, PUSHES, ATTEMPTS = 4, 5, 50
 Move = Callable[[Connection, str, str, datetime, timedelta], Awaitable[Moved]]
 
 
@@ -198,3 +208,67 @@ async def test_what_is_swept_leads_nowhere(surface: PushSurface) -> None:
     async with Database.open(surface.services.folder.data / DATABASE_FILE) as database, database.write() as connection:
         assert await old_paths.sweep(connection, datetime.now(UTC) + KEPT) == 1
     assert (await surface.call("GET", "team/next/web/manifests/v1")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("by", "old", "new", "error", "said"),
+    [
+        (moves.move_project, "team/app", "team/sub/app", NameUnknown, "has just moved to 'team/sub/app': push there"),
+        (moves.move_repository, "team/app/web", "team/app/x", Denied, "is the old name of a repository that has moved"),
+    ],
+)
+async def test_what_was_opened_before_a_move_makes_nothing_at_the_old_name(
+    surface: PushSurface, by: Move, old: str, new: str, error: type[RegistryError], said: str
+) -> None:
+    digest = await surface.push_image("team/app/web", "v1")
+    opener = RepositoryOpener(surface.services, RegistryOptions(open_proxy=True))
+    name, who = RepositoryName("team/app/web"), surface.person("maintainer")
+    repository = (await opener.open_native(name, who, Action.PUSH, None)).repository
+    raw = (await surface.call("GET", f"team/app/web/manifests/{digest}")).body
+    await move(surface, by, old, new)
+    with pytest.raises(error) as raised:
+        await repository.put_manifest(Manifest.parse(OCI_MANIFEST, raw), (Tag("v2"),))
+    assert said in f"{raised.value} {raised.value.detail}"
+    assert b'"tags":["v1"]' in (await surface.call("GET", "team/app/web/tags/list")).body
+
+
+async def test_no_confirmed_push_is_lost_while_its_project_moves_to_and_fro(surface: PushSurface) -> None:
+    names = ["team/app/web", "team/sub/app/web"]
+    confirmed: dict[str, bytes] = {}
+    refused: set[tuple[int, str]] = set()
+    progress = asyncio.Event()
+
+    async def push(number: int) -> None:
+        for turn in range(PUSHES):
+            tag, content = f"v{number}-{turn}", f"{number} {turn}".encode()
+            raw = image(digest_of(content))
+            for name in itertools.islice(itertools.cycle(names), ATTEMPTS):
+                blob = f"{name}/blobs/uploads/?digest={quote(digest_of(content))}"
+                answers = [await surface.call("POST", blob, content)]
+                if answers[0].status == 201:
+                    answers.append(await surface.put_manifest(name, tag, raw))
+                refused.update({(each.status, each.error["code"]) for each in answers if each.status != 201})
+                if len(answers) == 2 and answers[1].status == 201:
+                    confirmed[tag] = raw
+                    progress.set()
+                    break
+
+    async def move_to_and_fro() -> None:
+        for old, new in itertools.cycle(itertools.permutations(["team/app", "team/sub/app"])):
+            await progress.wait()
+            progress.clear()
+            await move(surface, moves.move_project, old, new)
+
+    moving = asyncio.create_task(move_to_and_fro())
+    try:
+        await asyncio.gather(*(push(number) for number in range(PUSHERS)))
+    finally:
+        moving.cancel()
+        with suppress(asyncio.CancelledError):
+            await moving
+    assert len(confirmed) == PUSHERS * PUSHES
+    assert refused <= {(403, "DENIED"), (404, "NAME_UNKNOWN"), (404, "MANIFEST_BLOB_UNKNOWN")} and refused
+    for name in names:
+        for tag, raw in confirmed.items():
+            found = await surface.call("GET", f"{name}/manifests/{tag}")
+            assert (found.status, found.body) == (200, raw), (name, tag)
