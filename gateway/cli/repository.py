@@ -17,7 +17,7 @@ from gateway.cli.output import Document, print_values
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused
 from gateway.cli.session import COMMAND_LINE, Session, with_session
-from gateway.db import moves, paths, pins, repositories
+from gateway.db import moves, old_paths, paths, pins, repositories
 from gateway.db.connection import Connection
 from gateway.db.repositories import StoredRepository
 from gateway.db.repository_figures import RepositoryFigures, figures_of
@@ -94,8 +94,10 @@ async def get_repository(connection: Connection, path: str) -> StoredRepository:
     """Get the repository of a path that was typed. Raises NameInvalid, Refused."""
     repository = await repositories.find(connection, RepositoryName.parse(path))
     if repository is None:
+        present = await old_paths.find_present(connection, path)
+        moved = f", which has moved to {present!r}" if present else ""
         raise Refused(
-            f"there is no repository {path!r}: `registry-gateway repository list` shows those there are; "
+            f"there is no repository {path!r}{moved}: `registry-gateway repository list` shows those there are; "
             "the first push makes one"
         )
     return repository

@@ -142,7 +142,7 @@ async def get(connection: AsyncConnection, path: str) -> Group:
     """Get the group of a path. Raises GroupUnknown."""
     group = await find(connection, path)
     if group is None:
-        raise unknown_group(path)
+        raise unknown_group(path, await old_paths.find_present(connection, path))
     return group
 
 

@@ -82,6 +82,12 @@ async def follow_all(connection: AsyncConnection, names: Iterable[str]) -> dict[
     return ends
 
 
+async def find_present(connection: AsyncConnection, path: str) -> str | None:
+    """Find the path that what had another path has now; None where nothing has moved from there."""
+    former = (await follow_all(connection, [path])).get(path)
+    return None if former is None else former.present
+
+
 async def check_free(connection: AsyncConnection, path: str, kind: str, now: datetime, id: int | None = None) -> None:
     """Check that no old path of something else forbids a node or repository at a path; forget what has ended there.
 

@@ -90,7 +90,7 @@ async def get(connection: AsyncConnection, path: str) -> Project:
     """Get the project of a path. Raises ProjectUnknown."""
     project = await find(connection, path)
     if project is None:
-        raise unknown_project(path)
+        raise unknown_project(path, await old_paths.find_present(connection, path))
     return project
 
 

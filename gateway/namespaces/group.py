@@ -123,6 +123,6 @@ def check_deletion(group: Group, inside: Sequence[str]) -> None:
         raise NodeNotEmpty(f"group {group.path!r} holds {enumerate_paths(inside)}: delete what is inside it first")
 
 
-def unknown_group(path: str) -> GroupUnknown:
-    """The error for a path that no group has."""
-    return GroupUnknown(f"there is no group {path!r}")
+def unknown_group(path: str, present: str | None = None) -> GroupUnknown:
+    """The error for a path that no group has. `present`: where one is now that had it."""
+    return GroupUnknown(f"there is no group {path!r}" + (f", which has moved to {present!r}" if present else ""))

@@ -76,6 +76,6 @@ def check_allowance(project: Project, allowed: PathEntry) -> None:
         )
 
 
-def unknown_project(path: str) -> ProjectUnknown:
-    """The error for a path that no project has."""
-    return ProjectUnknown(f"there is no project {path!r}")
+def unknown_project(path: str, present: str | None = None) -> ProjectUnknown:
+    """The error for a path that no project has. `present`: where one is now that had it."""
+    return ProjectUnknown(f"there is no project {path!r}" + (f", which has moved to {present!r}" if present else ""))

@@ -83,6 +83,16 @@ def test_what_would_take_an_old_path_is_told_what_has_moved(pushed: Terminal) ->
     assert "created project team/new" in pushed.done("project", "create", "team/new")
 
 
+def test_commands_name_the_new_path_of_what_is_sought_at_the_old_one(pushed: Terminal) -> None:
+    pushed.done("group", "move", "team", "crew")
+    for kind, old, new in (("group", "team", "crew"), ("project", "team/app", "crew/app")):
+        said = f"there is no {kind} {old!r}, which has moved to {new!r}: `registry-gateway {kind} list`"
+        assert said in pushed.refused(kind, "show", old)
+    for words in (("repository", "show", "team/app/web"), ("tag", "list", "team/app/web")):
+        assert "'team/app/web', which has moved to 'crew/app/web': " in pushed.refused(*words)
+    assert "moved" not in pushed.refused("group", "show", "other")
+
+
 def test_each_move_is_an_event_of_the_audit_log(pushed: Terminal) -> None:
     moved = [("group", "team", "build/team"), ("project", "build/team/app", "build/app")]
     moved.append(("repository", "build/app/web", "build/app/site"))
