@@ -178,12 +178,16 @@ async def _update(settings: Settings, path: str, options: ProjectOptions, as_of:
 
 
 async def _delete(settings: Settings, path: str) -> tuple[_Shown, list[str]]:
-    """Delete a project; returns it as it was, and the paths of its repositories."""
+    """Delete a project; returns it as it was, and the paths of its repositories.
+
+    Its registry is disabled first: nothing is acknowledged that goes with the rest.
+    """
     pages = read_pages(settings, partial(_read_repositories, path), lambda repository: repository)
     held = [repository async for page in pages for repository in page]
     async with open_existing(settings) as database:
-        async with database.read() as connection:
+        async with database.write() as connection:
             shown = await _Shown.read(connection, await projects.get(connection, path))
+            await projects.update(connection, replace(shown.project, registry=RegistryAccess.DISABLED))
         now = datetime.now(UTC)
         await purge_repositories(database, shown.project.id, now)
         async with database.write() as connection:

@@ -49,7 +49,7 @@ def verify(
         where = error.filename or session.settings.data
         raise Refused(f"{where} cannot be read ({error.strerror}): look at its owner and its disk") from error
     session.print(_document(result), lambda: _print(result))
-    if count := len(result.findings) + len(result.manifests):
+    if count := len(result.findings) + len(result.manifests) + len(result.incomplete):
         aside = NativeFolder(session.settings.data).damaged
         complain(
             f"damage was found in {count} of {result.checked}: push the images again, or restore a backup; "
@@ -83,13 +83,17 @@ def _document(result: NativeVerification) -> Document:
         {"digest": str(found.digest), "damage": "digest", "repositories": [found.repository]}
         for found in result.manifests
     ]
+    incomplete = [
+        {"digest": str(found.missing), "damage": "missing", "repositories": [found.repository]}
+        for found in result.incomplete
+    ]
     return {
         "checked": result.checked,
         "bytes": result.bytes,
         "damaged": result.damaged,
         "missing": result.missing,
         "orphaned": result.orphaned,
-        "findings": [*blobs, *manifests],
+        "findings": [*blobs, *manifests, *incomplete],
     }
 
 
@@ -100,3 +104,5 @@ def _print(result: NativeVerification) -> None:
         print(f"{found.damage.value}\t{found.digest}\t{', '.join(found.repositories) or '-'}")
     for manifest in result.manifests:
         print(f"manifest\t{manifest.digest}\t{manifest.repository}")
+    for lacking in result.incomplete:
+        print(f"missing\t{lacking.missing}\t{lacking.repository}, needed by {lacking.digest}")

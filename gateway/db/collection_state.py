@@ -1,9 +1,11 @@
 """Queries of the state of garbage collection: one row that all collectors of a database share."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Table, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import blob_removals, repositories, schema
@@ -29,13 +31,17 @@ class CollectionState:
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """What waits for its review, deleted repositories that wait to be purged, and files that wait for their deletion.
-    `first`: time of the oldest event; None where nothing waits."""
+
+    `bytes`: of these files, and of the blobs that wait, each once; what is still needed of them stays. `events`: how
+    many reviews wait since events of each kind. `first`: time of the oldest event; None where nothing waits.
+    """
 
     repositories: int
     manifests: int
     blobs: int
     files: int
-    file_bytes: int
+    bytes: int
+    events: Mapping[str, int]
     first: datetime | None
 
     @property
@@ -53,13 +59,26 @@ async def read(connection: AsyncConnection) -> CollectionState:
 async def waiting(connection: AsyncConnection) -> Waiting:
     """Count what waits; it takes the longer, the more waits."""
     tables = (schema.manifest_reviews, schema.blob_reviews)
-    counts = [int(await connection.scalar(select(func.count()).select_from(table)) or 0) for table in tables]
-    events = [*(table.c.since for table in tables), schema.repositories.c.deleted_at]
-    firsts = [await connection.scalar(select(func.min(event))) for event in events]
+    manifests, blobs = [await _count_by_event(connection, table) for table in tables]
+    moments = [*(table.c.since for table in tables), schema.repositories.c.deleted_at]
+    firsts = [await connection.scalar(select(func.min(moment))) for moment in moments]
     files, file_bytes = await blob_removals.count(connection)
-    first = min((first for first in firsts if first is not None), default=None)
-    deleted = await repositories.count_deleted(connection)
-    return Waiting(deleted, counts[0], counts[1], files, file_bytes, first)
+    reviewed = schema.blobs.c.digest.in_(select(schema.blob_reviews.c.digest))
+    waiting_bytes = await connection.scalar(select(func.sum(schema.blobs.c.size)).where(reviewed))
+    return Waiting(
+        repositories=await repositories.count_deleted(connection),
+        manifests=sum(manifests.values()),
+        blobs=sum(blobs.values()),
+        files=files,
+        bytes=file_bytes + int(waiting_bytes or 0),
+        events=dict(sorted((Counter(manifests) + Counter(blobs)).items())),
+        first=min((first for first in firsts if first is not None), default=None),
+    )
+
+
+async def _count_by_event(connection: AsyncConnection, table: Table) -> dict[str, int]:
+    rows = await connection.execute(select(table.c.event, func.count()).group_by(table.c.event))
+    return {event: int(count) for event, count in rows}
 
 
 async def note_seen(connection: AsyncConnection, now: datetime) -> None:

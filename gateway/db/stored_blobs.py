@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, Select, create_engine, inspect, select
+from sqlalchemy import Row, Select, and_, create_engine, exists, inspect, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import NullPool
 
@@ -37,6 +37,15 @@ class RecordedManifest:
     raw: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class IncompleteManifest:
+    """A manifest whose repository lacks something that it refers to, so that it cannot be pulled whole."""
+
+    repository: str
+    digest: Digest
+    missing: Digest
+
+
 async def list_page(connection: AsyncConnection, after: str, limit: int) -> list[RecordedBlob]:
     """List the first `limit` blobs after the text of a digest, in the order of their digests."""
     return [_blob(row) for row in await connection.execute(_after(after, limit))]
@@ -58,6 +67,29 @@ async def list_manifests(connection: AsyncConnection, after: int, limit: int) ->
     page = listed.where(_manifests.c.id > after).order_by(_manifests.c.id).limit(limit)
     rows = await connection.execute(page)
     return [RecordedManifest(row.id, row.path, Digest.parse(row.digest), row.raw) for row in rows]
+
+
+async def list_numbers(connection: AsyncConnection, after: int, limit: int) -> list[int]:
+    """List the numbers of the first manifests after a number."""
+    numbers = select(_manifests.c.id).where(_manifests.c.id > after).order_by(_manifests.c.id).limit(limit)
+    return list(await connection.scalars(numbers))
+
+
+async def find_incomplete(connection: AsyncConnection, numbers: Collection[int]) -> list[IncompleteManifest]:
+    """Find those of some manifests, at most BATCH, that refer to what their repositories do not have."""
+    references, links, child = schema.manifest_references, schema.blob_links, _manifests.alias("child")
+    linked = exists().where(links.c.repository_id == _manifests.c.repository_id, links.c.digest == references.c.digest)
+    present = exists().where(child.c.repository_id == _manifests.c.repository_id, child.c.digest == references.c.digest)
+    lacking = or_(and_(references.c.is_manifest, ~present), and_(~references.c.is_manifest, ~linked))
+    found = (
+        select(schema.repositories.c.path, _manifests.c.digest, references.c.digest.label("missing"))
+        .join(schema.repositories, schema.repositories.c.id == _manifests.c.repository_id)
+        .join(references, references.c.manifest_id == _manifests.c.id)
+        .where(_manifests.c.id.in_(numbers), lacking)
+        .order_by(_manifests.c.id, references.c.digest)
+    )
+    rows = await connection.execute(found)
+    return [IncompleteManifest(row.path, Digest.parse(row.digest), Digest.parse(row.missing)) for row in rows]
 
 
 def read_copy(path: Path) -> Iterator[RecordedBlob]:

@@ -1,13 +1,14 @@
 """NativeRows: rows of native content for code that blocks, in a thread beside the event loop or in a command."""
 
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 from cache.oci.digest import Digest
 from gateway.db import blobs, stored_blobs
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
-from gateway.db.stored_blobs import RecordedBlob, RecordedManifest
+from gateway.db.stored_blobs import IncompleteManifest, RecordedBlob, RecordedManifest
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -37,6 +38,13 @@ class NativeRows:
         while page := self._page_of_manifests(after):
             yield from page
             after = page[-1].id
+
+    def incomplete(self) -> Iterator[IncompleteManifest]:
+        """Every manifest with each reference that its repository lacks."""
+        after = 0
+        while page := self._read(partial(stored_blobs.list_numbers, after=after, limit=PAGE)):
+            yield from self._read(partial(stored_blobs.find_incomplete, numbers=page))
+            after = page[-1]
 
     def size(self, digest: Digest) -> int | None:
         """The recorded size of a blob; None where it is recorded no more."""

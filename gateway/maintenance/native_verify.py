@@ -8,7 +8,7 @@ from cache.retention.sweep import prefixes
 from cache.store.filesystem import FilesystemStore
 from cache.store.paths import blob_digest
 from cache.values import Damage
-from gateway.db.stored_blobs import RecordedManifest
+from gateway.db.stored_blobs import IncompleteManifest, RecordedManifest
 from gateway.maintenance.native_inspector import NativeFinding, NativeInspector
 from gateway.maintenance.native_rows import NativeRows
 
@@ -17,7 +17,8 @@ from gateway.maintenance.native_rows import NativeRows
 class NativeVerification:
     """Blobs and manifests that were checked, their bytes, files that no row names, and the damage found.
 
-    `manifests`: those whose bytes in the database are not what was pushed.
+    `manifests`: those whose bytes in the database are not what was pushed. `incomplete`: each reference of a manifest
+    that its repository lacks.
     """
 
     checked: int
@@ -25,16 +26,21 @@ class NativeVerification:
     orphaned: int
     findings: tuple[NativeFinding, ...]
     manifests: tuple[RecordedManifest, ...]
+    incomplete: tuple[IncompleteManifest, ...]
 
     @property
     def missing(self) -> int:
-        """Blobs without a file."""
+        """Blobs without a file, and references to what a repository does not have."""
+        return self._without_file + len(self.incomplete)
+
+    @property
+    def _without_file(self) -> int:
         return sum(finding.damage is Damage.MISSING for finding in self.findings)
 
     @property
     def damaged(self) -> int:
         """Blobs whose files are not what was pushed, and such manifests."""
-        return len(self.findings) - self.missing + len(self.manifests)
+        return len(self.findings) - self._without_file + len(self.manifests)
 
 
 def verify_native(
@@ -62,7 +68,7 @@ def verify_native(
             if not manifest.digest.holds_for(manifest.raw):
                 manifests.append(manifest)
     orphaned = sum(_count_orphans(rows, store, prefix) for prefix in prefixes())
-    return NativeVerification(checked, size, orphaned, tuple(findings), tuple(manifests))
+    return NativeVerification(checked, size, orphaned, tuple(findings), tuple(manifests), tuple(rows.incomplete()))
 
 
 def _count_orphans(rows: NativeRows, store: FilesystemStore, prefix: str) -> int:

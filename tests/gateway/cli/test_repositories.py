@@ -218,6 +218,7 @@ def test_a_deletion_that_was_interrupted_goes_on_when_it_is_repeated(
         assert "the database went away: try again" in pushed.refused("project", "delete", "team/app")
     found = pushed.json("repository", "show", "team/app")
     assert (found["tags"], found["manifests"], found["bytes"]) == (0, 0, len(BASE) + len(APP))
+    assert pushed.json("project", "show", "team/app")["registry"] == "disabled", "pushes would go with the rest"
     pushed.done("project", "delete", "team/app")
     assert "team/app" not in [found["path"] for found in pushed.json("repository", "list")]
 

@@ -142,3 +142,15 @@ def test_a_manifest_that_is_not_what_was_pushed_is_found_in_the_database(pushed:
 def test_a_rate_that_is_none_is_wrong_usage(pushed: Terminal) -> None:
     code, _, err = pushed.run("verify", "--rate", "80%")
     assert code == 2 and "--rate" in err
+
+
+@pytest.mark.parametrize("by_hash", [True, False])
+def test_a_manifest_whose_repository_lacks_what_it_needs_is_found(pushed: Terminal, by_hash: bool) -> None:
+    with closing(sqlite3.connect(pushed.data / "gateway.db")) as database, database:
+        [[id]] = database.execute("SELECT id FROM repositories WHERE path = 'team/app/web'")
+        database.execute("DELETE FROM blob_links WHERE repository_id = ?", [id])
+    document = found(pushed, *(["--hash"] if by_hash else []))
+    missing = {"digest": str(Digest.of(BASE)), "damage": "missing", "repositories": ["team/app/web"]}
+    assert (document["missing"], document["damaged"], document["findings"]) == (1, 0, [missing])
+    code, out, _ = pushed.run("verify")
+    assert code == 1 and f"missing\t{Digest.of(BASE)}\tteam/app/web, needed by sha256:" in out

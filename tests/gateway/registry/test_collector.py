@@ -12,7 +12,7 @@ from cache.oci.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown
 from cache.oci.names import RepositoryName, Tag
 from cache.runtime import failpoints
 from cache.runtime.locks import locked
-from gateway.db import blob_removals, collection_state, projects, quotas, repositories
+from gateway.db import blob_removals, collection_state, projects, quotas, repositories, stored_blobs
 from gateway.db.engine import Database
 from gateway.namespaces.errors import RestoreRefused
 from gateway.namespaces.project import Project
@@ -245,6 +245,21 @@ async def test_a_deleted_repository_is_kept_for_the_delay_and_leaves_no_file_aft
             await restore_repository(connection, NAME, clock())
     await pass_time(collector, clock)
     assert files(tmp_path) == set()
+
+
+async def test_what_waits_is_told_with_its_bytes_and_the_events_since_which_it_waits(
+    repository: WritableRepository, clock: Clock, database: Database
+) -> None:
+    await push_blob(repository, b"twelve bytes")
+    await push_image(repository, "one", V1)
+    await repository.delete_tag(V1)
+    async with database.read() as connection:
+        waiting = await collection_state.waiting(connection)
+        layers = await quotas.stored_bytes(connection, 1)
+        [raw] = [len(manifest.raw) for manifest in await stored_blobs.list_manifests(connection, 0, 10)]
+    assert (waiting.repositories, waiting.manifests, waiting.files, waiting.first) == (0, 1, 0, clock())
+    assert waiting.events == {"blob_upload": waiting.blobs, "tag_delete": 1}
+    assert waiting.bytes == layers - raw
 
 
 async def test_what_nothing_needs_in_a_restored_repository_stays_for_a_full_delay(
