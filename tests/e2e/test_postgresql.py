@@ -82,3 +82,20 @@ def test_a_backup_holds_the_blobs_that_the_database_names(server: Gateway) -> No
     assert server.json("verify", "--hash")["findings"] == []
     assert pusher.request("GET", f"/v2/{NAME}/manifests/v1")[2] == manifest
     assert pusher.request("GET", f"/v2/{NAME}/blobs/{Digest.of(b'a layer')}")[2] == b"a layer"
+
+
+def test_a_moved_image_is_pulled_by_its_old_and_its_new_name_from_every_worker_at_once(server: Gateway) -> None:
+    pusher = made_pusher(server)
+    manifest = pusher.push_image(b"{}", b"a layer", "v1")
+    names = [NAME]
+    for kind, old, new, name in [
+        ("repository", NAME, "team/app/site", "team/app/site"),
+        ("project", "team/app", "team/shop", "team/shop/site"),
+        ("group", "team", "crew", "crew/shop/site"),
+    ]:
+        server.json(kind, "move", old, new)
+        names.append(name)
+        for known in names:
+            for _ in range(8 * WORKERS):
+                status, _, body = pusher.request("GET", f"/v2/{known}/manifests/v1")
+                assert (status, body) == (200, manifest), (kind, known)
