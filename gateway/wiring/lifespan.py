@@ -60,7 +60,7 @@ from gateway.wiring.values import configured_audit, configured_database, listed_
 log = structlog.get_logger()
 
 USAGE_FLUSH_SECONDS = 3.0
-AUDIT_FLUSH_SECONDS = 1.0
+AUDIT_FLUSH_SECONDS = 2.0
 FOLD_SECONDS = 1.0
 REPORT_SECONDS = 2.0
 CHANGE_CHECK_SECONDS = 0.005
