@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench import pushes, work
+from tests.bench.collecting import collecting, history
 from tests.bench.command_times import command_times
 from tests.bench.far import far_away
 from tests.bench.growth import growth
@@ -219,6 +220,8 @@ def main() -> int:
             ("idle", idle),
             ("far away", far_away),
             ("many tags", many_tags),
+            ("history", history),
+            ("collecting", collecting),
             ("commands", command_times),
         ):
             if chosen.only in name:

@@ -150,6 +150,16 @@ def publish(peer: Peer) -> None:
     _put_manifest(peer, "small", [layer])
 
 
+def push_small(peer: Peer, name: str) -> float:
+    """Seconds of a push of a blob of 1000 bytes and a manifest, which moves a tag."""
+    began = time.perf_counter()
+    layer = Content(f"small-{name}", 1000)
+    with _pusher(peer) as pusher:
+        pusher.push(layer, chunked=False)
+    _put_manifest(peer, "moving", [layer])
+    return time.perf_counter() - began
+
+
 def _pusher(peer: Peer) -> Pusher:
     return Pusher(peer.base, header_of(peer))
 
