@@ -2450,6 +2450,17 @@ THREATS = [
         Disarm("gateway/http/stalls.py", "if is_accepted(self._scope):", "if True:"),
     ),
     Threat(
+        "clients that connect again and again",
+        "Hundreds of clients connect, send nothing, disconnect and connect again: each takes a task and buffers, and pulls "
+        "wait for seconds in the backlog.",
+        "A connection gets a task with its first bytes; until then it is a socket that is watched, with its place and time.",
+        (
+            "tests/gateway/server/test_acceptor.py::test_a_connection_is_served_from_its_first_bytes_on",
+            "tests/gateway/server/test_acceptor.py::test_a_connection_that_sends_nothing_ends_in_time",
+        ),
+        Disarm("gateway/server/acceptor.py", "            if heard:\n", "            if True:\n"),
+    ),
+    Threat(
         "one client with all connections",
         "One client opens so many connections that no other gets one.",
         "One client address, or IPv6 network, holds at most half of the connections, except on loopback.",

@@ -132,8 +132,11 @@ class Server:
     def _accept(self, listener: socket.socket, app: ASGIApp) -> Acceptor:
         # Inherited by every connection. Without it a head waits for the acknowledgement of the last body, 40 ms long.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        serve = partial(self._connected, app)
-        return Acceptor(listener, serve, self._reject, self._cap, lambda: self._context, self._timings)
+        serve, timings = partial(self._connected, app), self._timings
+        return Acceptor(listener, serve, self._reject, self._cap, lambda: self._context, timings, self._count_silent)
+
+    def _count_silent(self, change: int) -> None:
+        self._server_state.connections += change
 
     async def _connected(
         self, app: ASGIApp, place: Place, reader: ConnectionReader, writer: asyncio.StreamWriter
