@@ -141,9 +141,9 @@ CATALOGUE: Mapping[str, Entry] = {
         "Show, delete and restore tags of repositories",
         commands={
             "list": Entry("List the tags of a repository", "tag list team/app"),
-            "history": Entry("List every change of a tag", "tag history team/app:v1"),
+            "history": Entry("List every creation, move and deletion of a tag", "tag history team/app:v1"),
             "delete": Entry("Delete a tag", "tag delete team/app:v1"),
-            "restore": Entry("Restore a deleted or moved tag", "tag restore team/app:v1"),
+            "restore": Entry("Point a deleted or moved tag to what it pointed to", "tag restore team/app:v1"),
         },
     ),
     "audit": Entry(

@@ -164,6 +164,7 @@ async def restore(connection: AsyncConnection, repository: DeletedRepository, no
     path = RepositoryName(repository.path)
     if await find(connection, path) is not None:
         raise RestoreRefused(f"another repository has the path {path.text!r} since: move or delete that first")
+    await old_paths.check_free(connection, path.text, MovedKind.REPOSITORY, now, repository.id)
     here = {"path": path.text, "deleted_at": None, "deleted_name": None, "deleted_by": None}
     await connection.execute(update(repositories).where(repositories.c.id == repository.id).values(here))
     await reviews.postpone_all(connection, repository.id, now)

@@ -10,12 +10,12 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName, Tag
-from gateway.db import blobs, manifests, projects, quotas, repositories, schema, tags, uploads
+from gateway.db import blobs, manifests, moves, projects, quotas, repositories, schema, tags, uploads
 from gateway.db.changes import Concern
 from gateway.db.engine import Database
 from gateway.db.manifests import NewManifest
 from gateway.db.repositories import StoredRepository
-from gateway.namespaces.errors import RestoreRefused
+from gateway.namespaces.errors import PathReserved, RestoreRefused
 from gateway.namespaces.node import Visibility
 from gateway.namespaces.project import Project
 from gateway.namespaces.reach import PullReach
@@ -273,3 +273,18 @@ async def test_repositories_that_go_with_their_project_are_announced(database: D
         await projects.delete(connection, "team/app", NOW)
         assert await connection.scalar(select(func.count()).select_from(schema.repositories)) == 0
     assert {(Concern.REPOSITORY, "team/app"), (Concern.REPOSITORY, "team/app/a")} <= announced.take()
+
+
+async def test_a_repository_is_not_restored_where_another_one_has_an_old_path(
+    database: Database, project: Project
+) -> None:
+    await create(database, project, "team/app/web")
+    name = RepositoryName("team/app/web")
+    async with database.write() as connection:
+        assert await repositories.delete(connection, name, NOW, "ada")
+        await repositories.find_or_create(connection, project.id, name, NOW)
+        await moves.move_repository(connection, "team/app/web", "team/app/moved", NOW, timedelta(days=90))
+        [kept] = await repositories.find_deleted(connection, name)
+        with pytest.raises(PathReserved):
+            await repositories.restore(connection, kept, NOW)
+        await repositories.restore(connection, kept, NOW + timedelta(days=91))
