@@ -18,7 +18,8 @@ that the next collector deletes.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -47,8 +48,9 @@ PAGE = 500
 """Reviews that are read at once."""
 FILES = 100
 """Files that are deleted between two looks for reviews."""
-REST = 0.5
-"""Share of the time in which a collector with much to do does nothing, so that writers have their turns."""
+REST = 0.7
+"""Share of the time in which a collector with much to do does nothing, after each object, so that writers have their
+turns."""
 RETRY = timedelta(minutes=1)
 LONGEST_RETRY = timedelta(days=1)
 """When the deletion of a file is tried again that failed; each failure doubles it, up to the longest."""
@@ -143,7 +145,7 @@ class Collector:
 
         Raises CollectionStopped, DatabaseUnusable, StoreUnavailable, OSError.
         """
-        began, done = time.monotonic(), Collected()
+        done = Collected()
         if not await self._has_work():
             return done
         await self._require_safe()
@@ -155,8 +157,6 @@ class Collector:
         if done.deleted or done.freed_bytes:
             counts = {"repositories": done.repositories, "manifests": done.manifests, "blobs": done.blobs}
             log.info("content_collected", **counts, freed_bytes=done.freed_bytes)
-        if done.has_more:
-            await asyncio.sleep((time.monotonic() - began) * REST / (1 - REST))
         return done
 
     async def confirm(self) -> None:
@@ -267,7 +267,8 @@ class Collector:
         for each in rest:
             failpoint("gc.review")
             collect = partial(self._collect, kind=kind, review=each)
-            deleted += await self._native.database.transact(collect, durable=False)
+            async with _resting():
+                deleted += await self._native.database.transact(collect, durable=False)
         done.reviewed += len(ended) + len(rest)
         done.has_more |= len(due) == PAGE and bool(ended or rest)
         return deleted
@@ -299,7 +300,8 @@ class Collector:
                 return
             self._require_same_database()
             for removal in due:
-                done.freed_bytes += await self._delete_file(removal)
+                async with _resting():
+                    done.freed_bytes += await self._delete_file(removal)
         done.has_more |= len(due) == FILES
 
     def _require_same_database(self) -> None:
@@ -326,7 +328,7 @@ class Collector:
     async def _free(self, removal: BlobRemoval) -> int:
         """Delete the file of a blob that has no row, under its lease; return the bytes that were freed."""
         digest, freed = removal.digest, 0
-        recorded = await self._read(partial(blobs.stored_size, digest=digest))
+        recorded = await self._native.database.query(partial(blobs.stored_size, digest=digest))
         if recorded is None and self._native.store.stat(digest) is not None:
             failpoint("gc.unlink")
             await self._native.threads.run(self._native.store.delete, digest)
@@ -353,6 +355,14 @@ class Collector:
         elif self._blob_place is not None:
             search = partial(forgotten.review_blobs, after=self._blob_place, limit=PAGE, now=now)
             self._blob_place = await self._native.database.transact(search, durable=False)
+
+
+@asynccontextmanager
+async def _resting() -> AsyncIterator[None]:
+    """Do nothing after the block for as long as the REST of it says."""
+    began = time.monotonic()
+    yield
+    await asyncio.sleep((time.monotonic() - began) * REST / (1 - REST))
 
 
 async def _date_back(connection: Connection, now: datetime) -> None:

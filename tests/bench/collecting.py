@@ -38,6 +38,8 @@ def collecting(folder: Path, rounds: int, quick: bool) -> dict[str, float]:
         busy.stop()
         _fill(busy.data, blobs)
         busy.restart()
+        for store in (busy, idle):
+            store.log_in()
         time.sleep(10)
         first, left = memory_bytes(busy.pids), _waiting(busy)
         began, slower, times = time.monotonic(), list[float](), list[float]()

@@ -35,8 +35,12 @@ class GatewayStore(RegistryGateway):
         ):
             self.command(*words)
         scopes = ("--scope", "read_registry", "--scope", "write_registry")
-        secret = self.command("token", "create", "--user", USER, "--name", "bench", *scopes)["token"]
-        basic = f"Authorization: Basic {b64encode(f'{USER}:{secret}'.encode()).decode()}\r\n"
+        self._secret = self.command("token", "create", "--user", USER, "--name", "bench", *scopes)["token"]
+        self.log_in()
+
+    def log_in(self) -> None:
+        """Fetches a Bearer token, which lasts some minutes."""
+        basic = f"Authorization: Basic {b64encode(f'{USER}:{self._secret}'.encode()).decode()}\r\n"
         endpoint = f"{self.url}/jwt/auth?service=registry-gateway&scope=repository:{PROJECT}:pull,push"
         self._header = f"Authorization: Bearer {json.loads(get(endpoint, basic, keep_body=True).body)['token']}"
 
