@@ -131,7 +131,7 @@ def test_what_commands_delete_is_gone_on_every_worker(gateway: GatewayFactory) -
     assert statuses("manifests/v1") == {404} and statuses("manifests/v2") == {200}
     server.json("repository", "delete", NAME)
     assert statuses("manifests/v2") == statuses(f"blobs/{Digest.of(b'layer')}") == {404}
-    assert server.json("project", "show", "team/app")["stored_bytes"] == 0
+    assert server.json("project", "show", "team/app")["stored_bytes"] > 0, "it can be restored"
     pusher.push_image(b"{}", b"layer", "v3")
     assert statuses("manifests/v3") == {200}
     server.json("project", "delete", "team/app")

@@ -197,7 +197,7 @@ def ping(client: Kept, party: Party | ProxyParty, scheme: str, headers: list[Hea
 
 def routes_of_server() -> set[tuple[str, str]]:
     """Routes of repositories that the server has, by kind of resource and method, from the table that serves them."""
-    parts: Any = SimpleNamespace(authenticator=None, directory=None, sealer=None, native=None)
+    parts: Any = SimpleNamespace(authenticator=None, directory=None, sealer=None, native=None, audit=None)
     api = RegistryApi(cast(Services, parts), cast(RepositoryOpener, parts))
     return {(kind.name.lower(), method) for kind, method in api.routes}
 
