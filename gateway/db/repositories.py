@@ -173,10 +173,9 @@ async def restore(connection: AsyncConnection, repository: DeletedRepository, no
 
 async def find_deleted(connection: AsyncConnection, path: RepositoryName) -> list[DeletedRepository]:
     """Find the deleted repositories that had a path in a project, the latest deletion first."""
-    places = [path.text, *prefixes_of(path.text)]
     named = [
         and_(projects.c.path == place, repositories.c.deleted_name == path.text[len(place) :].removeprefix("/"))
-        for place in dict.fromkeys(places)
+        for place in prefixes_of(path.text)
     ]
     rows = await connection.execute(_DELETED.where(or_(*named)).order_by(repositories.c.deleted_at.desc()))
     return [_deleted(row) for row in rows]

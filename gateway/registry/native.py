@@ -241,7 +241,6 @@ class NativeRepository:
                 if before := await manifests.stat(connection, repository.id, tag):
                     former[tag] = before.digest
                 await tag_rows.point(connection, repository.id, tag, number, now, self._actor)
-
             return former
 
         with self._writing():

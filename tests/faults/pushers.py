@@ -63,11 +63,9 @@ class Pushers:
         kinds = [Pusher] * count + ([steward] if steward is not None else [])
         shelf, names = Shelf(seed), [f"{PROJECT}/{seed}/p{number}" for number in range(len(kinds))]
         self._pushers = [
-            kind(access.client(ledger), shelf, name, names, random.Random(f"{seed}-{name}"), self._ending)
+            kind(access.client(ledger), shelf, name, names, random.Random(f"{seed}-{name}"), self._ending, access.data)
             for kind, name in zip(kinds, names, strict=True)
         ]
-        for pusher in self._pushers:
-            pusher.data = access.data
         self._threads = [
             threading.Thread(target=self._guarded, args=(pusher.live,), daemon=True) for pusher in self._pushers
         ]
@@ -97,10 +95,8 @@ class Pushers:
 
 
 class Pusher:
-    """One pusher. `name`: its own repository, in which nobody else writes; `names`: those of all."""
-
-    data: Path
-    """Data folder of the server."""
+    """One pusher. `name`: its own repository, in which nobody else writes; `names`: those of all. `data`: the data
+    folder of the server."""
 
     def __init__(
         self,
@@ -110,9 +106,10 @@ class Pusher:
         names: Sequence[str],
         chance: random.Random,
         ending: threading.Event,
+        data: Path,
     ) -> None:
         self._client, self._shelf, self._name, self._chance, self._ending = client, shelf, name, chance, ending
-        self._names = names
+        self._names, self._data = names, data
         self._shared = f"{name.rpartition('/')[0]}/all"
         self._uploader = Uploader(client, chance, ending)
         self._manifests: dict[str, list[Content]] = {}

@@ -122,7 +122,7 @@ class Steward(Pusher):
         done."""
 
         async def run() -> T:
-            async with Database.open(self.data / "gateway.db", turn_seconds=60) as database:
+            async with Database.open(self._data / "gateway.db", turn_seconds=60) as database:
                 return await database.transact(work)
 
         while True:
