@@ -224,11 +224,11 @@ def shut(client: socket.socket) -> None:
 @pytest.mark.parametrize("sent", [b"", bytes.fromhex("16030100c8010000c40303")])
 async def test_a_client_that_leaves_a_handshake_leaves_nothing(sent: bytes, authority: Authority) -> None:
     async with counted(tls=TlsFiles(authority.cert_file, authority.key_file)) as server:
-        client = connected(server.port)
-        await asyncio.get_running_loop().sock_sendall(client, sent)
-        async with asyncio.timeout(WITHIN):
-            await until(lambda: len(asyncio.all_tasks()) > server.tasks)
-        client.close()
+        before = sockets()
+        with connected(server.port) as client:
+            await asyncio.get_running_loop().sock_sendall(client, sent)
+            async with asyncio.timeout(WITHIN):
+                await until(lambda: sockets() == before + 2)
         await server.is_as_before()
 
 

@@ -30,7 +30,7 @@ def test_the_table_of_codes_is_the_specification_s_with_unknown_and_unavailable(
         "TAG_INVALID": [400],
         "TOOMANYREQUESTS": [429],
         "UNAUTHORIZED": [401],
-        "UNAVAILABLE": [503],
+        "UNAVAILABLE": [503, 508],
         "UNKNOWN": [500, 502],
         "UNSUPPORTED": [400, 404, 405, 415],
     }
