@@ -5,13 +5,18 @@ A row is made in the transaction that deletes the blob, so a file without a blob
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql import Executable
 
 from cache.oci.digest import Digest
+from cache.prepared import prepared
 from gateway.db.dialects import insert_or_renew
 from gateway.db.schema import blob_removals as _removals
+
+_END = prepared(delete(_removals).where(_removals.c.digest == bindparam("which")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +30,8 @@ class BlobRemoval:
 
 async def add(connection: AsyncConnection, digest: Digest, size: int, now: datetime) -> None:
     """Note that the file of a blob is to be deleted, in the transaction that deletes the blob."""
-    noted = insert_or_renew(connection.dialect.name, _removals, [_removals.c.digest], [_removals.c.size])
-    await connection.execute(noted, {"digest": str(digest), "size": size, "due_at": now, "attempts": 0})
+    values = {"digest": str(digest), "size": size, "due_at": now, "attempts": 0}
+    await connection.execute(_note(connection.dialect.name), values)
 
 
 async def list_due(connection: AsyncConnection, now: datetime, limit: int) -> list[BlobRemoval]:
@@ -37,7 +42,7 @@ async def list_due(connection: AsyncConnection, now: datetime, limit: int) -> li
 
 async def end(connection: AsyncConnection, digest: Digest) -> None:
     """Note that there is no such file any more, or that it belongs to a blob again."""
-    await connection.execute(delete(_removals).where(_removals.c.digest == str(digest)))
+    await connection.execute(_END, {"which": str(digest)})
 
 
 async def put_off(connection: AsyncConnection, digest: Digest, due_at: datetime) -> None:
@@ -55,3 +60,8 @@ async def count(connection: AsyncConnection) -> tuple[int, int]:
     """Count the files that are to be deleted, and the bytes that they take."""
     row = (await connection.execute(select(func.count(), func.coalesce(func.sum(_removals.c.size), 0)))).one()
     return int(row[0]), int(row[1])
+
+
+@cache
+def _note(dialect: str) -> Executable:
+    return prepared(insert_or_renew(dialect, _removals, [_removals.c.digest], [_removals.c.size]))

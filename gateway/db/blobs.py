@@ -20,6 +20,11 @@ _links = schema.blob_links
 _repositories = schema.repositories
 
 _SIZE = prepared(select(_blobs.c.size).where(_blobs.c.digest == bindparam("digest")))
+_TAKE_OUT = prepared(
+    delete(_links)
+    .where(_links.c.repository_id == bindparam("repository"), _links.c.digest == bindparam("which"))
+    .returning(_links.c.digest)
+)
 _LINKED_SIZE = prepared(
     select(_blobs.c.size)
     .join(_links, _links.c.digest == _blobs.c.digest)
@@ -101,8 +106,8 @@ async def unlink(connection: AsyncConnection, repository_id: int, digest: Digest
 
 async def take_out(connection: AsyncConnection, repository_id: int, digest: Digest) -> bool:
     """Take a blob out of a repository without a review of whether it is still needed; whether it was linked."""
-    linked = delete(_links).where(_links.c.repository_id == repository_id, _links.c.digest == str(digest))
-    if (await connection.execute(linked.returning(_links.c.digest))).first() is None:
+    taken_out = await connection.execute(_TAKE_OUT, {"repository": repository_id, "which": str(digest)})
+    if taken_out.first() is None:
         return False
     await quotas.release_blob(connection, repository_id, digest, await stored_size(connection, digest) or 0)
     await announce(connection, Concern.CONTENT, content_key(repository_id, digest))

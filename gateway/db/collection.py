@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, literal, or_, select, tuple_
+from sqlalchemy import BindParameter, ColumnElement, bindparam, delete, exists, func, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
@@ -23,6 +23,34 @@ _links = schema.blob_links
 _manifests = schema.manifests
 _references = schema.manifest_references
 _tags = schema.tags
+
+_DIGEST: BindParameter[str] = bindparam("which")
+_REPOSITORY: BindParameter[int] = bindparam("repository")
+_END_OF_BLOB = prepared(
+    delete(_blob_reviews)
+    .where(
+        _blob_reviews.c.digest == _DIGEST,
+        _blob_reviews.c.repository_id == _REPOSITORY,
+        _blob_reviews.c.since == bindparam("since"),
+    )
+    .returning(_blob_reviews.c.digest)
+)
+_REFERENCE = prepared(
+    select(literal(1)).where(
+        exists().where(_references.c.repository_id == _REPOSITORY, _references.c.digest == _DIGEST)
+    )
+)
+_USE = prepared(
+    select(literal(1)).where(
+        or_(exists().where(_links.c.digest == _DIGEST), exists().where(_blob_reviews.c.digest == _DIGEST))
+    )
+)
+_DELETE_BLOB = prepared(delete(_blobs).where(_blobs.c.digest == _DIGEST).returning(_blobs.c.size, _blobs.c.created_at))
+_END_OF_MANIFEST = prepared(
+    delete(_manifest_reviews)
+    .where(_manifest_reviews.c.manifest_id == bindparam("number"), _manifest_reviews.c.since == bindparam("since"))
+    .returning(_manifest_reviews.c.manifest_id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +188,8 @@ async def end_needless_of_blobs(connection: AsyncConnection, due: Sequence[BlobR
 async def collect_manifest(connection: AsyncConnection, review: ManifestReview, now: datetime) -> Deleted | None:
     """End a review, and delete the manifest unless something needs it; None where it stays, or the review was postponed
     meanwhile."""
-    ended = delete(_manifest_reviews).where(
-        _manifest_reviews.c.manifest_id == review.manifest_id, _manifest_reviews.c.since == review.since
-    )
-    if not (await connection.execute(ended)).rowcount:
+    ended = await connection.execute(_END_OF_MANIFEST, {"number": review.manifest_id, "since": review.since})
+    if ended.first() is None:
         return None
     row = await _manifest_of(connection, review)
     if row is None:
@@ -184,24 +210,16 @@ async def collect_blob(connection: AsyncConnection, review: BlobReview, now: dat
 
     A deleted blob is listed by `list_removals` until its file is deleted.
     """
-    digest = str(review.digest)
-    ended = delete(_blob_reviews).where(
-        _blob_reviews.c.digest == digest,
-        _blob_reviews.c.repository_id == review.repository_id,
-        _blob_reviews.c.since == review.since,
-    )
-    if not (await connection.execute(ended)).rowcount:
+    which = {"which": str(review.digest)}
+    ended = await connection.execute(_END_OF_BLOB, which | {"repository": review.repository_id, "since": review.since})
+    if ended.first() is None:
         return None
     if await _is_needed_by_repository(connection, review):
         return None
     await blobs.take_out(connection, review.repository_id, review.digest)
-    is_kept = select(literal(1)).where(
-        or_(exists().where(_links.c.digest == digest), exists().where(_blob_reviews.c.digest == digest))
-    )
-    if (await connection.execute(is_kept)).first() is not None:
+    if (await connection.execute(_USE, which)).first() is not None:
         return None
-    gone = delete(_blobs).where(_blobs.c.digest == digest).returning(_blobs.c.size, _blobs.c.created_at)
-    row = (await connection.execute(gone)).first()
+    row = (await connection.execute(_DELETE_BLOB, which)).first()
     if row is None:
         return None
     await blob_removals.add(connection, review.digest, row.size, now)
@@ -241,8 +259,8 @@ async def _is_needed(connection: AsyncConnection, review: ManifestReview, row: A
 
 async def _is_needed_by_repository(connection: AsyncConnection, review: BlobReview) -> bool:
     """Whether a manifest of the repository of a review refers to the blob."""
-    needed = select(literal(1)).where(is_needed_blob(literal(review.repository_id), literal(str(review.digest))))
-    return (await connection.execute(needed)).first() is not None
+    values = {"which": str(review.digest), "repository": review.repository_id}
+    return (await connection.execute(_REFERENCE, values)).first() is not None
 
 
 async def _has_needed_referrer(connection: AsyncConnection, repository_id: int, digest: str) -> bool:

@@ -5,11 +5,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Table, func, select, update
+from sqlalchemy import BigInteger, Integer, Table, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cache.prepared import prepared
 from gateway.db import blob_removals, repositories, schema
 from gateway.db.schema import collection as _state
+
+_NOTE_DELETED = prepared(
+    update(_state).values(
+        window_deleted=_state.c.window_deleted + bindparam("old", type_=Integer),
+        deleted_manifests=_state.c.deleted_manifests + bindparam("manifests", type_=Integer),
+        deleted_blobs=_state.c.deleted_blobs + bindparam("blobs", type_=Integer),
+    )
+)
+_NOTE_FREED = prepared(update(_state).values(freed_bytes=_state.c.freed_bytes + bindparam("freed", type_=BigInteger)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +111,12 @@ async def begin_window(connection: AsyncConnection, now: datetime, objects: int)
 
 async def note_deleted(connection: AsyncConnection, *, old: bool, manifests: int = 0, blobs: int = 0) -> None:
     """Count a manifest or blob that the same transaction deletes; `old` ones count for the window, too."""
-    counted = {
-        "window_deleted": _state.c.window_deleted + int(old),
-        "deleted_manifests": _state.c.deleted_manifests + manifests,
-        "deleted_blobs": _state.c.deleted_blobs + blobs,
-    }
-    await connection.execute(update(_state).values(counted))
+    await connection.execute(_NOTE_DELETED, {"old": int(old), "manifests": manifests, "blobs": blobs})
 
 
 async def note_freed(connection: AsyncConnection, freed_bytes: int) -> None:
     """Count bytes of files that were deleted."""
-    await connection.execute(update(_state).values(freed_bytes=_state.c.freed_bytes + freed_bytes))
+    await connection.execute(_NOTE_FREED, {"freed": freed_bytes})
 
 
 async def stop(connection: AsyncConnection, reason: str, now: datetime) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, Select, Table, and_, bindparam, select
 from sqlalchemy import delete as delete_from
+from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,7 +15,6 @@ from cache.oci.names import Tag
 from cache.prepared import prepared
 from gateway.db import reviews, tag_events
 from gateway.db.changes import Concern, announce, announce_all, content_key
-from gateway.db.dialects import insert_unless_taken
 from gateway.db.reviews import ReviewEvent
 from gateway.db.schema import manifests, pinned_tags, tags
 from gateway.db.storable import SOUGHT_TEXT
@@ -28,6 +28,12 @@ def _select_names(table: Table) -> Select[Any]:
 
 _NAMES = prepared(_select_names(tags))
 _FIRST_NAMES = prepared(_select_names(tags).limit(bindparam("count", type_=Integer)))
+_OF_TAG = and_(tags.c.repository_id == bindparam("repository"), tags.c.name == bindparam("tag", type_=SOUGHT_TEXT))
+_TARGET = prepared(
+    select(manifests.c.id, manifests.c.digest).join(tags, tags.c.manifest_id == manifests.c.id).where(_OF_TAG)
+)
+_INSERT = prepared(insert_into(tags))
+_MOVE = prepared(update_of(tags).where(_OF_TAG))
 _FIRST_PINNED = prepared(_select_names(pinned_tags).limit(bindparam("count", type_=Integer)))
 
 
@@ -43,23 +49,24 @@ class StoredTag:
 
 async def point(
     connection: AsyncConnection, repository_id: int, tag: Tag, manifest_id: int, now: datetime, actor: str
-) -> bool:
-    """Make a tag point to a manifest of its repository; return whether it did not do so before. The manifest that it
-    pointed to is reviewed. `actor`: who does it, for the tag's history."""
-    change, former = TagChange.CREATE, None
-    values = {"repository_id": repository_id, "name": tag.text, "manifest_id": manifest_id}
-    times = {"created_at": now, "moved_at": now}
-    made = insert_unless_taken(connection.dialect.name, tags).values(**values, **times).returning(tags.c.name)
-    if (await connection.execute(made)).first() is None:
-        elsewhere = and_(_is(repository_id, tag), tags.c.manifest_id != manifest_id)
-        change, former = TagChange.MOVE, await connection.scalar(select(tags.c.manifest_id).where(elsewhere))
-        if former is None:
-            return False
-        await connection.execute(update_of(tags).where(elsewhere).values(manifest_id=manifest_id, moved_at=now))
-        await reviews.review_manifest(connection, former, ReviewEvent.TAG_SWITCH, now)
+) -> Digest | None:
+    """Make a tag point to a manifest of its repository; return to what it pointed before, None where there was no such
+    tag. Another manifest to which it pointed is reviewed. `actor`: who does it, for the tag's history."""
+    which = {"repository": repository_id, "tag": tag.text}
+    row = (await connection.execute(_TARGET, which)).first()
+    if row is not None and row.id == manifest_id:
+        return Digest.parse(row.digest)
+    change, former = (TagChange.CREATE, None) if row is None else (TagChange.MOVE, row.id)
+    if row is None:
+        times = {"created_at": now, "moved_at": now}
+        values = {"repository_id": repository_id, "name": tag.text, "manifest_id": manifest_id}
+        await connection.execute(_INSERT, values | times)
+    else:
+        await connection.execute(_MOVE, which | {"manifest_id": manifest_id, "moved_at": now})
+        await reviews.review_manifest(connection, row.id, ReviewEvent.TAG_SWITCH, now)
     await tag_events.note(connection, repository_id, tag, change, now, actor, former=former, present=manifest_id)
     await announce(connection, Concern.CONTENT, content_key(repository_id, tag))
-    return True
+    return None if row is None else Digest.parse(row.digest)
 
 
 async def list_page(

@@ -238,9 +238,8 @@ class NativeRepository:
             found = await find_references(connection, repository.id, manifest)
             number = await manifests.put(connection, repository.id, replace(pushed, references=found), now)
             for tag in dict.fromkeys(tags):
-                if before := await manifests.stat(connection, repository.id, tag):
-                    former[tag] = before.digest
-                await tag_rows.point(connection, repository.id, tag, number, now, self._actor)
+                if before := await tag_rows.point(connection, repository.id, tag, number, now, self._actor):
+                    former[tag] = before
             return former
 
         with self._writing():

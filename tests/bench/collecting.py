@@ -23,6 +23,7 @@ EVENTS, PAGE = 10_000, 100
 PUSHES = 100
 """Small pushes of one half of a pair."""
 READS = 50
+SIZE = 100
 
 
 def collecting(folder: Path, rounds: int, quick: bool) -> dict[str, float]:
@@ -99,16 +100,20 @@ async def _pages(data: Path) -> dict[str, float]:
 
 
 def _fill(data: Path, blobs: int) -> None:
-    """Store blobs that no repository has, whose reviews have been due for long, each with an empty file."""
+    """Store blobs that no repository has, whose reviews have been due for long, each with a small file."""
     since = f"{datetime.now(UTC) - timedelta(days=2):%Y-%m-%d %H:%M:%S.%f}"
-    digests = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(blobs)]
-    for digest in digests:
+    digests = list[str]()
+    for number in range(blobs):
+        content = str(number).encode().ljust(SIZE)
+        digests.append(digest := hashlib.sha256(content).hexdigest())
         folder = data / "blobs" / "sha256" / digest[:2]
         folder.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(folder / digest, os.O_CREAT | os.O_WRONLY, 0o444))
+        descriptor = os.open(folder / digest, os.O_CREAT | os.O_WRONLY, 0o444)
+        os.write(descriptor, content)
+        os.close(descriptor)
     with closing(sqlite3.connect(data / "gateway.db")) as connection, connection:
-        rows = ((f"sha256:{digest}", since) for digest in digests)
-        connection.executemany("INSERT INTO blobs (digest, size, created_at) VALUES (?, 0, ?)", rows)
+        stored = ((f"sha256:{digest}", SIZE, since) for digest in digests)
+        connection.executemany("INSERT INTO blobs (digest, size, created_at) VALUES (?, ?, ?)", stored)
         rows = ((f"sha256:{digest}", since) for digest in digests)
         reviews = "INSERT INTO blob_reviews (digest, repository_id, event, since) VALUES (?, 0, 'blob_delete', ?)"
         connection.executemany(reviews, rows)

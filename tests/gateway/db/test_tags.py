@@ -34,13 +34,13 @@ async def test_a_tag_is_made_moved_and_deleted_and_each_change_is_announced(
         second = await manifests.put(connection, repository.id, two, NOW)
     announced.take()
     async with database.write() as connection:
-        assert await tags.point(connection, repository.id, tag, first, NOW, "ada")
+        assert await tags.point(connection, repository.id, tag, first, NOW, "ada") is None
     assert announced.take() == key
     async with database.write() as connection:
-        assert not await tags.point(connection, repository.id, tag, first, LATER, "ada")
+        assert await tags.point(connection, repository.id, tag, first, LATER, "ada") == one.descriptor.digest
     assert announced.take() == set()
     async with database.write() as connection:
-        assert await tags.point(connection, repository.id, tag, second, LATER, "ada")
+        assert await tags.point(connection, repository.id, tag, second, LATER, "ada") == one.descriptor.digest
     assert announced.take() == key
     async with database.read() as connection:
         moved = StoredTag(tag, two.descriptor.digest, NOW, LATER)
