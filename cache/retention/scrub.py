@@ -32,6 +32,8 @@ from cache.values import Damage, Source
 log = structlog.get_logger()
 
 CHUNK = 256 * 1024
+OPENED = 16 * 1024
+"""Bytes as which the opening of a file counts: about as many could be read in its time."""
 RECHECK_SECONDS = 24 * 3600.0
 """Seconds after a check before content is checked again."""
 
@@ -210,7 +212,8 @@ def _damage(descriptor: int, digest: Digest, size: int, limiter: ReadLimiter | N
 
 def _matches(descriptor: int, digest: Digest, size: int, limiter: ReadLimiter) -> bool:
     """Whether a file matches its digest, or the check was stopped. What was read leaves the page cache."""
-    hasher, buffer, offset = digest.hasher(), memoryview(bytearray(CHUNK)), 0
+    hasher, buffer, offset = digest.hasher(), memoryview(bytearray(min(CHUNK, size))), 0
+    limiter.take(OPENED)
     while offset < size and not limiter.stopped:
         count = os.preadv(descriptor, [buffer], offset)
         if not count:

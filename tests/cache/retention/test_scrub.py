@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cache.retention import scrub
-from cache.retention.scrub import RECHECK_SECONDS, Finding, Inspector, ReadLimiter, Scrub
+from cache.retention.scrub import OPENED, RECHECK_SECONDS, Finding, Inspector, ReadLimiter, Scrub
 from cache.runtime.locks import ProcessRole
 from cache.values import Damage
 from tests.cache.keeper import Keeper
@@ -152,6 +152,15 @@ async def test_a_rate_is_kept(keeper: Keeper, inspector: Inspector) -> None:
     digest = await keeper.put(SIZE)
     began = time.monotonic()
     assert inspector.check(digest, ReadLimiter(SIZE, threading.Event())) is None
+    assert time.monotonic() - began > 0.5
+
+
+async def test_a_small_file_takes_the_time_of_a_larger_one(keeper: Keeper, inspector: Inspector) -> None:
+    """A million of them would else keep a processor busy for minutes."""
+    digests = [await keeper.put(1, seed=seed) for seed in range(8)]
+    limiter, began = ReadLimiter(OPENED * 8, threading.Event()), time.monotonic()
+    for digest in digests * 2:
+        assert inspector.check(digest, limiter) is None
     assert time.monotonic() - began > 0.5
 
 
