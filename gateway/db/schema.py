@@ -351,8 +351,9 @@ blob_reviews = Table(
     Column("digest", DigestText, nullable=False),
     Column("repository_id", StoredId, nullable=False),
     Column("event", StoredText(16), nullable=False),
-    Column("since", Moment, nullable=False, index=True),
+    Column("since", Moment, nullable=False),
     PrimaryKeyConstraint("digest", "repository_id"),
+    Index("ix_blob_reviews_since_digest_repository_id", "since", "digest", "repository_id"),
 )
 
 # Manifests whose need is reviewed once a delay has passed since an event.
@@ -361,7 +362,8 @@ manifest_reviews = Table(
     metadata,
     Column("manifest_id", StoredId, ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
     Column("event", StoredText(16), nullable=False),
-    Column("since", Moment, nullable=False, index=True),
+    Column("since", Moment, nullable=False),
+    Index("ix_manifest_reviews_since_manifest_id", "since", "manifest_id"),
 )
 
 # Blobs without a row whose files are still to be deleted. `due_at`: not before; `attempts`: deletions that failed.

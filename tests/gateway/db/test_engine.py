@@ -290,7 +290,14 @@ async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade
         assert await tag_events.list_at(connection, repository.id, NOW) == []
 
 
+def take_back_0013(file: sqlite3.Connection) -> None:
+    for table, place in (("blob_reviews", "since_digest_repository_id"), ("manifest_reviews", "since_manifest_id")):
+        file.execute(f"CREATE INDEX ix_{table}_since ON {table} (since)")
+        file.execute(f"DROP INDEX ix_{table}_{place}")
+
+
 def take_back_0012(file: sqlite3.Connection) -> None:
+    take_back_0013(file)
     file.execute("DROP TABLE pinned_tags")
     for table, column in (("groups", "as_of"), ("projects", "as_of"), ("projects", "pinned_at")):
         file.execute(f"ALTER TABLE {table} DROP COLUMN {column}")

@@ -1,10 +1,9 @@
 """Native repositories as they are stored: one suite for every database."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, func, select
+from sqlalchemy import func, select
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -22,6 +21,7 @@ from gateway.namespaces.reach import PullReach
 from tests.gateway.db.announced import Announced
 from tests.gateway.db.identity_rows import NOW, add_group, add_project
 from tests.gateway.db.native_rows import new_manifest
+from tests.gateway.db.plans import plans_of
 
 
 @pytest.fixture
@@ -76,21 +76,13 @@ async def test_repositories_are_listed_in_byte_order_and_in_pages(database: Data
 async def test_lists_for_readers_search_nothing_in_between(database: Database, project: Project) -> None:
     """A search by an index of paths would take the longer, the more lies hidden between two paths."""
     await create(database, project, "team/app/b", "team/app", "team/app/a-c")
-    plans: list[str] = []
-
-    def explain(connection: Connection, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
-        if connection.dialect.name == "sqlite" and not statement.startswith("EXPLAIN"):
-            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            plans.extend(row.detail for row in rows)
-
     reach = PullReach(frozenset({Visibility.PRIVATE}), (project.key,))
     async with database.read() as connection:
-        event.listen(connection.sync_connection, "before_cursor_execute", explain)
-        assert await projects.list_reached(connection, reach, "team", 10) == [(project.id, "team/app")]
-        assert await projects.list_reached(connection, reach, "team/app", 10) == []
-        assert await projects.list_reached(connection, reach, "team/app/a", 10, ["team/app"]) == [(1, "team/app")]
-        assert await repositories.list_paths(connection, [project.id], "team/app", 1) == ["team/app/a-c"]
-        event.remove(connection.sync_connection, "before_cursor_execute", explain)
+        with plans_of(connection) as plans:
+            assert await projects.list_reached(connection, reach, "team", 10) == [(project.id, "team/app")]
+            assert await projects.list_reached(connection, reach, "team/app", 10) == []
+            assert await projects.list_reached(connection, reach, "team/app/a", 10, ["team/app"]) == [(1, "team/app")]
+            assert await repositories.list_paths(connection, [project.id], "team/app", 1) == ["team/app/a-c"]
         assert [plan for plan in plans if "(path>?)" in plan or ("SCAN" in plan and "_autoindex" in plan)] == []
 
 

@@ -8,13 +8,14 @@ from sqlalchemy import select
 
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
-from gateway.db import blobs, manifests, projects, repositories, schema, tags
+from gateway.db import blobs, collection, manifests, projects, repositories, schema, tags
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.manifests import Reference
 from gateway.db.reviews import EVERYWHERE, ReviewEvent
 from tests.gateway.db.identity_rows import NOW
 from tests.gateway.db.native_rows import add_repository, new_manifest
+from tests.gateway.db.plans import plans_of
 
 LATER = NOW + timedelta(hours=5)
 LAYER, OTHER = Digest.of(b"layer"), Digest.of(b"other")
@@ -160,3 +161,21 @@ async def test_a_push_puts_off_the_reviews_of_the_manifest_and_of_its_subject(da
         assert (await reviews_of(connection))[old] == (ReviewEvent.MANIFEST_UPLOAD, False)
         await manifests.put(connection, repository, new_manifest("old"), LATER)
         assert (await reviews_of(connection))[old] == (ReviewEvent.MANIFEST_UPLOAD, True)
+
+
+async def test_reviews_of_one_moment_are_listed_in_pages_without_sorting_all_of_them(database: Database) -> None:
+    """A million may be due since the same event: each page would sort them for most of a second."""
+    async with database.write() as connection:
+        repository = (await add_repository(connection)).id
+        numbers = [await manifests.put(connection, repository, new_manifest(text), NOW) for text in ("a", "b", "c")]
+        for digest in (LAYER, OTHER):
+            await blobs.link(connection, repository, digest, 1, NOW)
+    async with database.read() as connection:
+        with plans_of(connection) as plans:
+            [first] = await collection.list_blobs(connection, LATER, 1)
+            [second] = await collection.list_blobs(connection, LATER, 9, first)
+            [one] = await collection.list_manifests(connection, LATER, 1)
+            rest = await collection.list_manifests(connection, LATER, 9, one)
+    assert {first.digest, second.digest} == {LAYER, OTHER}
+    assert [one.manifest_id, *(review.manifest_id for review in rest)] == numbers
+    assert [plan for plan in plans if "TEMP B-TREE" in plan] == []
