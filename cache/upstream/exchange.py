@@ -157,7 +157,7 @@ class Exchange:
             case Meaning.DENIED:
                 if self.tokens.has_credential and heard.authorization is not None:
                     yield from self._check_credential(heard.authorization)
-                raise AccessDenied(f"{host} refuses access to {request.image}")
+                raise AccessDenied(f"{host} refuses access to {request.image} {self._as_whom()}")
             case Meaning.LIMITED:
                 raise RateLimited(self._quota.reason(), heard.delay)
             case Meaning.NOTHING:
@@ -165,6 +165,11 @@ class Exchange:
         if status == LOOPED:
             raise CameBack(f"{spoke} responded with {status}: requests to it come back to it through its own upstreams")
         raise Unavailable(f"{spoke} responded with {status}", retry_after(heard.response.headers))
+
+    def _as_whom(self) -> str:
+        """As whom the requests are sent, for the text of a refusal."""
+        user = self._source.credential.username
+        return f"to user {user}" if user else "without a login"
 
     def _authorized(self, request: RegistryRequest) -> Flow[Heard]:
         """Send a request, and again with a new token if that may change a refusal."""

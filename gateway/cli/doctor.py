@@ -48,6 +48,8 @@ _REMEDIES = {
     Remedy.NAME_OTHER_IMAGE: "see whether this image exists there and the account may pull it, or give another --image",
     Remedy.ALLOW_PULL: "do what the response says; for a group that is meant to serve everybody, "
     "`registry-gateway group update PATH --anonymous-pull`",
+    Remedy.EXPLAIN_ACCESS: "pull it with a client that is logged in; `registry-gateway access explain pull PATH "
+    "--user NAME` says who may",
     Remedy.CLOSE_GROUP: "turn off anonymous_pull (`registry-gateway group update --no-anonymous-pull`), drop the "
     'login of the group (--upstream-username ""), or take the group from the groups of the upstream',
     Remedy.CORRECT_LOGIN: "correct username and password_file of the upstream, or the login of the group "

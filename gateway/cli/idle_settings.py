@@ -129,8 +129,8 @@ def _unused_account(upstream: Upstream, known: ProxyGroups) -> IdleSetting | Non
         name,
         f"no group uses account {upstream.account}: each dependency proxy is open to everybody, and such a group uses "
         "an account only if the setting groups of the upstream names it",
-        f'name the group there, as in groups = ["{HUB}"] (everybody may then pull what the account may read), or '
-        f"require a login (`registry-gateway group update {HUB} --no-anonymous-pull`)",
+        "create a group that requires a login (`registry-gateway group create NAME`); or name an open one there, as in "
+        f'groups = ["{HUB}"] (everybody may then pull what the account may read)',
         concerns=frozenset({upstream.name}),
     )
 

@@ -14,6 +14,7 @@ class Remedy(Enum):
     NAME_IMAGE = auto()
     NAME_OTHER_IMAGE = auto()
     ALLOW_PULL = auto()
+    EXPLAIN_ACCESS = auto()
     CORRECT_LOGIN = auto()
     CLOSE_GROUP = auto()
     CLOSE_FALLBACK = auto()

@@ -60,13 +60,14 @@ class PullTarget:
     """The image of a replayed pull.
 
     `name`: of the repository at this server. `upstream`: the configured name of its upstream. `is_allowed`: which of
-    its manifests and blobs may be requested.
+    its manifests and blobs may be requested. `requires_login`: whether its group can never serve anybody without one.
     """
 
     name: str
     upstream: str
     reference: Tag | Digest
     is_allowed: Callable[[Descriptor], bool] = field(default=lambda descriptor: True)
+    requires_login: bool = False
 
 
 class ResponseWrong(Exception):

@@ -16,6 +16,7 @@ from gateway.doctor.clients import PROFILES, PullTarget, replay_all, unreadiness
 from gateway.doctor.upstreams import Sample, examine_clock, examine_upstream
 from gateway.namespaces.group import HUB, Group
 from gateway.namespaces.locate import ProxiedLocation
+from gateway.namespaces.node import Visibility
 from gateway.namespaces.paths import proxied_name, split_proxied_name
 from gateway.upstreams import Upstreams
 
@@ -54,7 +55,8 @@ class Installation:
     def target(self, location: ProxiedLocation, reference: Tag | Digest | None) -> PullTarget:
         """The target for an image that a person named; its tag is `latest` without a reference."""
         name = _repository_name(location.group, location.upstream, location.image)
-        return PullTarget(name, location.upstream, reference or _LATEST)
+        hidden = location.group.visibility is not Visibility.PUBLIC
+        return PullTarget(name, location.upstream, reference or _LATEST, requires_login=hidden)
 
     def has_group(self, path: str) -> bool:
         return any(group.path == path for group in self._groups)
@@ -139,6 +141,9 @@ def examine_server(
         server = failed("server", reasons, "see the server's log; if it was killed, start it again")
         return [server, *(not_run(name, "the server is not ready") for name in replays)]
     ready = passed("server", f"{ready_url} is ready")
+    if target is not None and target.requires_login:
+        why = f"{target.name} is pulled with a login alone"
+        return [ready, *(not_run(name, why, Remedy.EXPLAIN_ACCESS) for name in replays)]
     if target is not None:
         return [ready, *replay_all(ready_url, certificate, target)]
     if image_named:

@@ -42,6 +42,11 @@ def trouble(gateway: Gateway) -> list[str]:
     return [line for line in gateway.log_text().splitlines() if any(word in line for word in TROUBLE)]
 
 
+def await_log(gateway: Gateway, text: str) -> None:
+    """Waits until the log holds a text: a worker writes its lines a little later, in a thread."""
+    wait_until(lambda: text in gateway.log_text(), what=f"the log lacks: {text}")
+
+
 def error_of(answer: RawResponse) -> dict[str, Any]:
     """The one error of an OCI error response: code, message, detail."""
     assert answer.headers["content-type"] == "application/json"

@@ -539,7 +539,10 @@ async def test_what_is_remembered_is_refused_for_the_reason_that_the_upstream_ha
     bench: Bench, opened: Open, liar: Liar
 ) -> None:
     liar.behave(f"{APP}/", lies.refused(403, "DENIED"))
-    for image, said in ((APP, f"refuses access to {APP}"), (WEB, f"does not have this content in {WEB}")):
+    for image, said in (
+        (APP, f"refuses access to {APP} without a login"),
+        (WEB, f"does not have this content in {WEB}"),
+    ):
         reasons = []
         for _ in range(2):
             with pytest.raises(ManifestUnknown) as refused:

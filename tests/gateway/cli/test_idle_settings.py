@@ -56,7 +56,7 @@ def test_the_check_of_settings_tells_of_them_also_where_there_is_no_data_folder(
     assert "no group uses account ann" in terminal.run("config", "check")[2]
     checks = {check["name"]: check for check in json.loads(terminal.run("doctor", "--json")[1])}
     assert checks['setting upstreams."quay.io".username']["ok"] is True
-    assert "--no-anonymous-pull" in checks['setting upstreams."quay.io".username']["remedy"]
+    assert "group create NAME" in checks['setting upstreams."quay.io".username']["remedy"]
 
 
 def test_an_account_is_listed_before_its_upstream_states_a_limit(terminal: Terminal) -> None:

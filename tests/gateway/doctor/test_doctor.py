@@ -448,6 +448,9 @@ def test_what_an_account_reads_is_not_expected_of_others(
     assert raw.get(f"{server.url}{path}", login).status == 200
     checks = examined(server)
     assert verdicts(checks, "upstream odd.example: pull of ada", "upstream odd.example: anonymous pull") == [True, None]
+    closed = by_name(examine(Session(server.config_file, str(server.data), False), "odd.example/app/tiny", "ci"))
+    assert verdicts(closed, "upstream odd.example: pull of ada", "server", *PULLS) == [True, True, *[None] * 4]
+    assert "with a login alone" in closed[PULLS[0]].detail and "access explain" in closed[PULLS[0]].detail
     assert "was pulled without an account" in checks["upstream odd.example: anonymous pull"].detail
 
 
