@@ -112,7 +112,20 @@ class Authenticator:
         """
         if not secret.startswith(SECRET_PREFIXES):
             return await self._password_principal(username, secret, address, peer)
-        found = await self._identities.credential_of_hash(hash_secret(secret))
+        principal = await self.token_principal(secret)
+        if isinstance(principal.credential, DeployToken | JobDeployToken) and username != principal.name:
+            wrong_name = "this deploy token belongs to another user name: use the one that it was made with"
+            raise LoginRefused(wrong_name, describe(principal))
+        return principal
+
+    async def token_principal(self, secret: str) -> Principal:
+        """The principal of the secret of a token, without a user name. Raises LoginRefused, DatabaseUnusable.
+
+        A password is no token, and so none can be tried here.
+        """
+        found = None
+        if secret.startswith(SECRET_PREFIXES):
+            found = await self._identities.credential_of_hash(hash_secret(secret))
         if found is None:
             raise LoginRefused(WRONG, None, "there is no such token")
         principal = await self._stored_principal(*found)
@@ -120,9 +133,6 @@ class Authenticator:
             self._check_active(principal)
         except Unauthorized as error:
             raise LoginRefused(str(error.detail), describe(principal)) from error
-        if isinstance(principal.credential, DeployToken | JobDeployToken) and username != principal.name:
-            wrong_name = "this deploy token belongs to another user name: use the one that it was made with"
-            raise LoginRefused(wrong_name, describe(principal))
         return principal
 
     async def refreshed(self, refresh_token: str) -> Principal:

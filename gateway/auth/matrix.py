@@ -14,12 +14,17 @@ from gateway.namespaces.role import Role
 
 
 class Action(Enum):
-    """Kind of access: three to a repository, and `admin` to the settings of a project or a group."""
+    """Kind of access: three to a repository, and `admin` to the settings of a project or a group. Three more are those
+    of the REST API: to know that a project or group exists, to delete one tag, and to delete, move or restore whole
+    repositories."""
 
     PULL = "pull"
     PUSH = "push"
     DELETE = "delete"
     ADMIN = "admin"
+    KNOW = "know"
+    DELETE_TAG = "delete-tag"
+    MANAGE = "manage"
 
 
 class Audience(Enum):
@@ -53,10 +58,17 @@ ROLES: Mapping[Action, Role] = {
     Action.PUSH: Role.DEVELOPER,
     Action.DELETE: Role.MAINTAINER,
     Action.ADMIN: Role.MAINTAINER,
+    Action.DELETE_TAG: Role.DEVELOPER,
+    Action.MANAGE: Role.MAINTAINER,
 }
 """Weakest role in a project for what is no pull; neither visibility nor the access level `private` changes it."""
 
-JOB_ROLES: Mapping[Action, Role] = {Action.PUSH: Role.DEVELOPER, Action.DELETE: Role.DEVELOPER}
+JOB_ROLES: Mapping[Action, Role] = {
+    Action.PUSH: Role.DEVELOPER,
+    Action.DELETE: Role.DEVELOPER,
+    Action.DELETE_TAG: Role.DEVELOPER,
+    Action.MANAGE: Role.MAINTAINER,
+}
 """Weakest role of a job's user for what the job does to its own project; a job administers nothing."""
 
 CREATE: Role = Role.DEVELOPER
@@ -80,6 +92,9 @@ PERSONAL_SCOPES: Mapping[Action, frozenset[Scope]] = {
     Action.PUSH: frozenset({Scope.API, Scope.WRITE_REGISTRY}),
     Action.DELETE: frozenset({Scope.API, Scope.WRITE_REGISTRY}),
     Action.ADMIN: frozenset({Scope.API}),
+    Action.KNOW: frozenset({Scope.API, Scope.READ_API}),
+    Action.DELETE_TAG: frozenset({Scope.API}),
+    Action.MANAGE: frozenset({Scope.API}),
 }
 """Scopes of a personal token of which one is needed, beside the user's own right. `write_registry` carries pulls,
 since clients that push ask for both."""
@@ -89,5 +104,14 @@ DEPLOY_SCOPES: Mapping[Action, frozenset[Scope]] = {
     Action.PUSH: frozenset({Scope.WRITE_REGISTRY}),
     Action.DELETE: frozenset(),
     Action.ADMIN: frozenset(),
+    Action.KNOW: frozenset(),
+    Action.DELETE_TAG: frozenset(),
+    Action.MANAGE: frozenset(),
 }
 """Scopes of a deploy token of which one is needed; where there is none, no deploy token may do it."""
+
+READING_SCOPES = frozenset({Scope.API, Scope.READ_API})
+"""Scopes of a personal token of which one is needed for whatever is read by the REST API."""
+
+CHANGING_SCOPES = frozenset({Scope.API})
+"""Scopes of a personal token of which one is needed for whatever is changed by the REST API."""

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from cache.oci.errors import RefusalReason
 from gateway.auth.matrix import (
+    CHANGING_SCOPES,
     CREATE,
     DEPLOY_SCOPES,
     GROUP_ADMIN,
@@ -21,6 +22,7 @@ from gateway.auth.matrix import (
     KNOWS,
     PERSONAL_SCOPES,
     PULL,
+    READING_SCOPES,
     ROLES,
     Action,
     Audience,
@@ -33,7 +35,7 @@ from gateway.namespaces.credentials import DeployToken, Job, JobDeployToken, Per
 from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.group import Group
 from gateway.namespaces.member import Member, strongest_role
-from gateway.namespaces.node import NodeKey, NodeKind, Way
+from gateway.namespaces.node import NodeKey, NodeKind, Visibility, Way
 from gateway.namespaces.project import Project, RegistryAccess
 from gateway.namespaces.role import Role
 from gateway.namespaces.user import User
@@ -182,7 +184,7 @@ def _beyond_limits(principal: Principal, action: Action, name: str, now: datetim
     if limits.expires_at <= now:
         return f"the Bearer token expired at {format_moment(limits.expires_at)}"
     listed = limits.actions.get(name, frozenset())
-    covered = action.value in listed or ("*" in listed and action is not Action.ADMIN)
+    covered = action.value in listed or ("*" in listed and action in (Action.PULL, Action.PUSH, Action.DELETE))
     return "" if covered else f"the Bearer token does not list {action.value} of {name!r}"
 
 
@@ -202,6 +204,8 @@ def _decide_project(principal: Principal, action: Action, target: ProjectTarget,
         reason = f"project {project.path!r} is {project.visibility}, and {describe(principal)} has no part in it"
         unlisted = _list_hint(principal, target, KNOWS[project.visibility], now)
         return _hide(principal, refused.reason if refused else unlisted or reason)
+    if action is Action.KNOW:
+        return _decide_knowledge(principal, f"project {project.path!r}", project.visibility)
     if action is not Action.ADMIN and project.registry is RegistryAccess.DISABLED:
         reason = f"the container registry of project {project.path!r} is disabled, for administrators too"
         return Decision(False, reason, Refusal.DENIED)
@@ -213,6 +217,15 @@ def _decide_project(principal: Principal, action: Action, target: ProjectTarget,
     if refused is not None:
         return refused
     return _decide_person(principal, action, target, person, now)
+
+
+def _decide_knowledge(principal: Principal, place: str, visibility: Visibility) -> Decision:
+    """Decide about what the principal may know of, as far as its token is for that; no deploy token is."""
+    if principal.kind is PrincipalKind.DEPLOY_TOKEN:
+        return Decision(False, f"{describe(principal)} may not look at {place}: no deploy token may", Refusal.DENIED)
+    if too_narrow := _missing_scope(principal, Action.KNOW):
+        return Decision(False, too_narrow, Refusal.DENIED)
+    return Decision(True, f"{describe(principal)} may know of {place}, which is {visibility}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +282,7 @@ def _refuse_job(principal: Principal, action: Action, target: ProjectTarget) -> 
         return Decision(False, f"{describe(principal)} may not administer: no job may", Refusal.DENIED)
     if _is_own_project(principal, target):
         return None
-    if action is not Action.PULL:
+    if action not in (Action.PULL, Action.KNOW):
         rule = "a job does so in its own project alone, so use a deploy token of that project"
         reason = f"{describe(principal)} may not {action.value} in project {path!r}: {rule}"
         return Decision(False, reason, Refusal.DENIED)
@@ -320,6 +333,8 @@ def _list_hint(principal: Principal, target: ProjectTarget, cell: Cell, now: dat
 def _decide_proxy(principal: Principal, action: Action, target: DependencyProxyTarget, now: datetime) -> Decision:
     if action is Action.ADMIN:
         return _decide_group_admin(principal, target, now)
+    if action is Action.KNOW:
+        return _decide_group_knowledge(principal, target, now)
     decision = _decide_proxy_pull(principal, target, now)
     if decision.allowed and action is not Action.PULL:
         return Decision(False, PULL_ONLY, Refusal.UNSUPPORTED)
@@ -391,6 +406,15 @@ def _decide_group_admin(principal: Principal, target: DependencyProxyTarget, now
     return _decide_by_role(principal, Action.ADMIN, person.meets((GROUP_ADMIN,)), known, reason)
 
 
+def _decide_group_knowledge(principal: Principal, target: DependencyProxyTarget, now: datetime) -> Decision:
+    group, place = target.group, f"group {target.group.path!r}"
+    has_person = principal.kind is not PrincipalKind.DEPLOY_TOKEN
+    person = _person_at(principal.user if has_person else None, target.way, target.standing.members, now)
+    if not person.meets(KNOWS[group.visibility]):
+        return _hide(principal, f"{place} is {group.visibility}, and {describe(principal)} has no part in it")
+    return _decide_knowledge(principal, place, group.visibility)
+
+
 def _is_below(target: DependencyProxyTarget) -> bool:
     """Whether the node to which the credential belongs is below the group, or is the group."""
     return bool(target.way) and target.way[-1] in target.standing.origin
@@ -425,7 +449,7 @@ def _decide_deploy_token(principal: Principal, action: Action, place: str, in_re
     if not needed:
         return Decision(False, f"{who} may not {action.value}: no deploy token may", Refusal.DENIED)
     if needed.isdisjoint(token.scopes):
-        return Decision(False, _scope_words(who, action, token.scopes, needed), Refusal.DENIED)
+        return Decision(False, _scope_words(who, action.value, token.scopes, needed), Refusal.DENIED)
     return Decision(True, f"{who} belongs to {place} or above it, and its scopes allow {action.value}")
 
 
@@ -434,14 +458,23 @@ def _missing_scope(principal: Principal, action: Action) -> str:
     token = principal.credential
     if not isinstance(token, PersonalToken) or not PERSONAL_SCOPES[action].isdisjoint(token.scopes):
         return ""
-    return _scope_words(describe(principal), action, token.scopes, PERSONAL_SCOPES[action])
+    return _scope_words(describe(principal), action.value, token.scopes, PERSONAL_SCOPES[action])
 
 
-def _scope_words(who: str, action: Action, scopes: Iterable[str], needed: Iterable[str]) -> str:
+def _scope_words(who: str, what: str, scopes: Iterable[str], needed: Iterable[str]) -> str:
     return (
-        f"{who} has the scopes {', '.join(sorted(scopes)) or 'none'}, and {action.value} needs "
+        f"{who} has the scopes {', '.join(sorted(scopes)) or 'none'}, and {what} needs "
         f"{' or '.join(sorted(needed))}: make a token with that scope"
     )
+
+
+def missing_api_scope(principal: Principal, *, changes: bool) -> str:
+    """Why the scopes of a personal token do not cover a request to the REST API, wherever it leads; empty where they do
+    or where it has none. `changes`: whether anything is changed by it."""
+    token, needed = principal.credential, CHANGING_SCOPES if changes else READING_SCOPES
+    if not isinstance(token, PersonalToken) or not needed.isdisjoint(token.scopes):
+        return ""
+    return _scope_words(describe(principal), "a change" if changes else "reading", token.scopes, needed)
 
 
 def _everybody(cell: Cell) -> bool:

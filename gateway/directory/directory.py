@@ -123,6 +123,11 @@ class Directory:
 
     async def way_to(self, node: NodeKey) -> Way:
         """The way to a group or a project; empty if it does not exist."""
+        place = await self.find_place(node)
+        return () if place is None else place.way
+
+    async def find_place(self, node: NodeKey) -> Place | None:
+        """Find a group or a project by its identity; None if it does not exist."""
 
         async def read(connection: Connection) -> str | None:
             return next((entry.path for entry in await paths.find_of(connection, [node])), None)
@@ -130,13 +135,13 @@ class Directory:
         for _ in range(2):
             path = await self._look_up(self._paths, node, read)
             if path is None:
-                return ()
+                return None
             in_group = node.kind is NodeKind.GROUP
             place: Place | None = await (self.find_group_place(path) if in_group else self.find_project_place(path))
             if place is not None and place.way[-1:] == (node,):
-                return place.way
+                return place
             self._paths.drop(node)  # it had that path
-        return ()
+        return None
 
     async def list_groups(self) -> list[Group]:
         """Every group, each after the one above it, read from the database."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.auth.matrix import Action
-from gateway.auth.permissions import AbsentTarget, Decision, Refusal, decide
+from gateway.auth.permissions import AbsentTarget, Decision, Refusal, decide, missing_api_scope
 from gateway.auth.principal import ANONYMOUS, AccessList, Principal
 from gateway.namespaces.credentials import Scope
 from gateway.namespaces.node import NodeKey, NodeKind, Visibility
@@ -33,6 +33,7 @@ from tests.gateway.auth.samples import (
     proxy_target,
 )
 
+NEEDS_A_ROLE = [action for action in Action if action is not Action.KNOW]
 OUTCOMES = {None: "yes", Refusal.HIDDEN: "404", Refusal.LOGIN: "401", Refusal.DENIED: "403", Refusal.UNSUPPORTED: "405"}
 EXTERNAL = replace(ANN, external=True)
 ADMIN = replace(ANN, admin=True)
@@ -104,7 +105,23 @@ COLUMNS: list[tuple[str, Principal, Role | None]] = [
     ("owner", person(), Role.OWNER),
     ("administrator", person(ADMIN), None),
 ]
-TABLES = {Action.PULL: PULLS, Action.PUSH: PUSHES, Action.DELETE: DELETIONS, Action.ADMIN: ADMINISTRATION}
+KNOWLEDGE = """
+public   enabled   yes yes yes yes yes yes yes yes yes yes
+public   disabled  yes yes yes yes yes yes yes yes yes yes
+internal private   401 404 yes yes yes yes yes yes yes yes
+internal disabled  401 404 yes yes yes yes yes yes yes yes
+private  enabled   401 404 404 yes yes yes yes yes yes yes
+private  disabled  401 404 404 yes yes yes yes yes yes yes
+"""
+TABLES = {
+    Action.PULL: PULLS,
+    Action.PUSH: PUSHES,
+    Action.DELETE: DELETIONS,
+    Action.ADMIN: ADMINISTRATION,
+    Action.KNOW: KNOWLEDGE,
+    Action.DELETE_TAG: PUSHES,
+    Action.MANAGE: DELETIONS,
+}
 
 
 def cells() -> list[Any]:
@@ -138,7 +155,7 @@ def test_every_cell_of_a_project(
     assert shows(principal, action, project_target(visibility, registry, *members)) == wanted
 
 
-@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("action", NEEDS_A_ROLE)
 def test_a_reason_names_the_role_and_the_rule(action: Action) -> None:
     target = project_target(Visibility.PRIVATE, RegistryAccess.ENABLED, member(OUTER, Role.DEVELOPER))
     reason = decide(person(), action, target, NOW).reason
@@ -229,10 +246,10 @@ def test_a_credential_that_has_ended_opens_nothing(principal: Principal, change:
 # Personal tokens
 
 PERSONAL = """
-api             yes yes yes yes
-read_api        yes 403 403 403
-read_registry   yes 403 403 403
-write_registry  yes yes yes 403
+api             yes yes yes yes yes yes yes
+read_api        yes 403 403 403 yes 403 403
+read_registry   yes 403 403 403 403 403 403
+write_registry  yes yes yes 403 403 403 403
 """
 
 
@@ -260,8 +277,8 @@ def test_a_personal_token_never_does_more_than_its_user(scope: Scope, action: Ac
 # Deploy tokens
 
 DEPLOY = """
-read_registry   yes 403 403 403
-write_registry  yes yes 403 403
+read_registry   yes 403 403 403 403 403 403
+write_registry  yes yes 403 403 403 403 403
 """
 
 
@@ -307,11 +324,11 @@ def test_a_deploy_token_of_another_node_is_a_stranger(
 @pytest.mark.parametrize(
     ("role", "expected"),
     [
-        (None, ["404", "404", "404", "404"]),
-        (Role.GUEST, ["403", "403", "403", "403"]),
-        (Role.REPORTER, ["yes", "403", "403", "403"]),
-        (Role.DEVELOPER, ["yes", "yes", "yes", "403"]),
-        (Role.OWNER, ["yes", "yes", "yes", "403"]),
+        (None, ["404"] * 7),
+        (Role.GUEST, ["403", "403", "403", "403", "yes", "403", "403"]),
+        (Role.REPORTER, ["yes", "403", "403", "403", "yes", "403", "403"]),
+        (Role.DEVELOPER, ["yes", "yes", "yes", "403", "yes", "yes", "403"]),
+        (Role.OWNER, ["yes", "yes", "yes", "403", "yes", "yes", "yes"]),
     ],
 )
 def test_a_job_deletes_in_its_own_project_where_its_user_is_a_developer(role: Role | None, expected: list[str]) -> None:
@@ -324,7 +341,7 @@ def test_a_job_deletes_in_its_own_project_where_its_user_is_a_developer(role: Ro
 def test_no_job_opens_a_disabled_registry(visibility: Visibility) -> None:
     target = project_target(visibility, RegistryAccess.DISABLED, member(INNER, Role.OWNER), origin=WAY)
     for user in (ANN, ADMIN):
-        assert {shows(job(user=user), action, target) for action in Action} == {"403"}
+        assert {shows(job(user=user), action, target) for action in NEEDS_A_ROLE} == {"403"}
 
 
 # Columns: not on the list of the project; on it, the user is no member; on it, guest; on it, reporter
@@ -550,10 +567,10 @@ def bearer(principal: Principal, *words: str, name: str = NAME, hours: int = 1) 
     ],
 )
 def test_a_bearer_token_does_what_its_list_names(words: tuple[str, ...], expected: list[str]) -> None:
-    assert [shows(bearer(person(), *words), action, OWNED) for action in Action] == expected
+    assert [shows(bearer(person(), *words), action, OWNED) for action in Action] == [*expected, "401", "401", "401"]
 
 
-@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("action", NEEDS_A_ROLE)
 def test_a_bearer_tokens_list_gives_no_right(action: Action) -> None:
     everything = ("pull", "push", "delete", "*", "admin")
     for principal in (ANONYMOUS, person(), deployer(ELSEWHERE, Scope.READ_REGISTRY), job(OTHER_PROJECT)):
@@ -578,3 +595,34 @@ def test_an_image_below_a_group_is_listed_by_its_canonical_name() -> None:
         shows(bearer(person(), "pull", name="team/inner/dependency_proxy/containers/alpine"), Action.PULL, target)
         == "401"
     )
+
+
+# The REST API
+
+
+@pytest.mark.parametrize(
+    ("scope", "reads", "changes"),
+    [
+        (Scope.API, True, True),
+        (Scope.READ_API, True, False),
+        (Scope.READ_REGISTRY, False, False),
+        (Scope.WRITE_REGISTRY, False, False),
+    ],
+)
+def test_the_api_has_scopes_of_its_own(scope: Scope, reads: bool, changes: bool) -> None:
+    assert (missing_api_scope(holder(scope), changes=False) == "") is reads
+    assert (missing_api_scope(holder(scope), changes=True) == "") is changes
+    for principal in (ANONYMOUS, person(), job()):
+        assert missing_api_scope(principal, changes=True) == ""
+
+
+def test_a_group_is_known_to_its_audience() -> None:
+    for visibility, anonymous, user, external in (
+        (Visibility.PUBLIC, "yes", "yes", "yes"),
+        (Visibility.INTERNAL, "401", "yes", "404"),
+        (Visibility.PRIVATE, "401", "404", "404"),
+    ):
+        target = proxy_target(visibility=visibility)
+        parties = (ANONYMOUS, person(), person(EXTERNAL))
+        assert [shows(party, Action.KNOW, target) for party in parties] == [anonymous, user, external]
+        assert shows(person(), Action.KNOW, proxy_target(member(OUTER, Role.GUEST), visibility=visibility)) == "yes"
