@@ -190,6 +190,20 @@ async def list_referrers(
     return [Referrer(row.id, Digest.parse(row.digest), row.size) for row in rows]
 
 
+async def read_some(
+    connection: AsyncConnection, repository_id: int, digests: Iterable[Digest]
+) -> dict[Digest, StoredManifest]:
+    """Read those of the digests of which the repository has manifests; as many as may be held in memory."""
+    found: dict[Digest, StoredManifest] = {}
+    columns = manifests.c.digest, manifests.c.media_type, manifests.c.raw, func.length(manifests.c.raw).label("size")
+    for batch in batches(map(str, digests)):
+        here = manifests.c.repository_id == repository_id, manifests.c.digest.in_(batch)
+        for row in await connection.execute(select(*columns).where(*here)):
+            described = _descriptor(row)
+            found[described.digest] = StoredManifest(described, row.raw)
+    return found
+
+
 async def read_all(connection: AsyncConnection, ids: Sequence[int]) -> list[StoredManifest]:
     """Read manifests by their numbers, the lowest first; at most a page of them."""
     columns = (manifests.c.digest, manifests.c.media_type, manifests.c.raw)

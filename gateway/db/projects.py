@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, exists, or_, select, true
+from sqlalchemy import ColumnElement, CompoundSelect, Row, Select, and_, exists, or_, select, true, union
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
@@ -126,6 +126,24 @@ async def list_reached(
         rows = await connection.execute(listed.where(which).order_by(path).limit(limit))
         found.update((row.id, row.path) for row in rows)
     return sorted(found.items(), key=lambda project: project[1])[:limit]
+
+
+async def select_viewable(
+    connection: AsyncConnection, reach: PullReach, below: str
+) -> "Select[Any] | CompoundSelect[Any]":
+    """Make the query of the ids of those projects below a path that are in reach, and whose registry is not disabled.
+
+    Where the reach is that of a person, these are exactly the projects from which that may pull.
+    """
+    within = paths.is_below(_projects.c.path, below), _projects.c.registry != RegistryAccess.DISABLED
+    chosen = [select(_projects.c.id).where(*within, which) for which in await _reached(connection, reach)]
+    return union(*chosen) if len(chosen) > 1 else chosen[0]
+
+
+async def is_any_viewable(connection: AsyncConnection, reach: PullReach, below: str) -> bool:
+    """Whether `select_viewable` finds a project."""
+    some = (await select_viewable(connection, reach, below)).limit(1)
+    return (await connection.execute(some)).first() is not None
 
 
 async def _reached(connection: AsyncConnection, reach: PullReach) -> list[ColumnElement[bool]]:

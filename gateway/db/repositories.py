@@ -44,19 +44,22 @@ class StoredRepository:
 
 @dataclass(frozen=True, slots=True)
 class DeletedRepository:
-    """A deleted repository that is not purged yet. `path`: the one that it would have in its project now."""
+    """A deleted repository that is not purged yet. `path`: the one that it would have in its project now. `is_going`:
+    whether its purge has begun, so that it cannot be restored; its path is that of the project then."""
 
     id: int
     project_id: int
     path: str
+    created_at: datetime
     deleted_at: datetime
     deleted_by: str
+    is_going: bool
 
 
 _DELETED_MEANWHILE = "the repository was deleted meanwhile: push again"
 _DELETED_AT = prepared(select(repositories.c.deleted_at).where(repositories.c.id == bindparam("which")))
 _PRESENT = select(repositories, projects.c.pinned_at).join(projects, projects.c.id == repositories.c.project_id)
-_DELETED = (
+DELETED = (
     select(repositories, projects.c.path.label("project_path"))
     .join(projects, projects.c.id == repositories.c.project_id)
     .where(repositories.c.deleted_at.is_not(None))
@@ -158,6 +161,13 @@ async def delete(connection: AsyncConnection, path: RepositoryName, now: datetim
     return True
 
 
+async def find_by_id(connection: AsyncConnection, id: int) -> StoredRepository | None:
+    """Find a repository by its id; None for a deleted one."""
+    here = repositories.c.id == id, repositories.c.deleted_at.is_(None)
+    row = (await connection.execute(_PRESENT.where(*here))).first()
+    return _repository(row, row.pinned_at) if row else None
+
+
 async def restore(connection: AsyncConnection, repository: DeletedRepository, now: datetime) -> None:
     """Restore a repository that `find_deleted` found in the same transaction under the path that it has in its project
     now. Pending reviews of what it holds begin anew. Raises RestoreRefused where another one has that path."""
@@ -177,15 +187,21 @@ async def find_deleted(connection: AsyncConnection, path: RepositoryName) -> lis
         and_(projects.c.path == place, repositories.c.deleted_name == path.text[len(place) :].removeprefix("/"))
         for place in prefixes_of(path.text)
     ]
-    rows = await connection.execute(_DELETED.where(or_(*named)).order_by(repositories.c.deleted_at.desc()))
-    return [_deleted(row) for row in rows]
+    rows = await connection.execute(DELETED.where(or_(*named)).order_by(repositories.c.deleted_at.desc()))
+    return [to_deleted(row) for row in rows]
+
+
+async def find_deleted_by_id(connection: AsyncConnection, id: int) -> DeletedRepository | None:
+    """Find a deleted repository that is not purged yet."""
+    row = (await connection.execute(DELETED.where(repositories.c.id == id))).first()
+    return to_deleted(row) if row else None
 
 
 async def list_deleted(connection: AsyncConnection, before: datetime, limit: int) -> list[DeletedRepository]:
     """List the first repositories that were deleted before a time, the earliest deletion first; also those whose purge
     has begun."""
-    page = _DELETED.where(repositories.c.deleted_at <= before).order_by(repositories.c.deleted_at, repositories.c.id)
-    return [_deleted(row) for row in await connection.execute(page.limit(limit))]
+    page = DELETED.where(repositories.c.deleted_at <= before).order_by(repositories.c.deleted_at, repositories.c.id)
+    return [to_deleted(row) for row in await connection.execute(page.limit(limit))]
 
 
 async def count_deleted(connection: AsyncConnection, before: datetime | None = None) -> int:
@@ -281,6 +297,8 @@ def _repository(row: Row[Any], pinned_at: datetime | None = None) -> StoredRepos
     return StoredRepository(row.id, row.project_id, row.path, row.created_at, pinned_at)
 
 
-def _deleted(row: Row[Any]) -> DeletedRepository:
+def to_deleted(row: Row[Any]) -> DeletedRepository:
+    """The deleted repository of a row of DELETED."""
     path = f"{row.project_path}/{row.deleted_name}" if row.deleted_name else row.project_path
-    return DeletedRepository(row.id, row.project_id, path, row.deleted_at, row.deleted_by)
+    is_going = row.deleted_name is None
+    return DeletedRepository(row.id, row.project_id, path, row.created_at, row.deleted_at, row.deleted_by, is_going)

@@ -20,6 +20,15 @@ class RepositoryFigures:
     bytes: int = 0
 
 
+async def tag_counts_of(connection: AsyncConnection, ids: Collection[int]) -> dict[int, int]:
+    """Count the tags of each of some repositories, by their ids."""
+    found = dict.fromkeys(ids, 0)
+    for batch in batches(sorted(ids)):
+        of_tags = select(tags.c.repository_id, func.count()).where(tags.c.repository_id.in_(batch))
+        found |= {id: counts[0] for id, counts in (await _grouped(connection, of_tags, tags.c.repository_id)).items()}
+    return found
+
+
 async def figures_of(connection: AsyncConnection, ids: Collection[int]) -> dict[int, RepositoryFigures]:
     """Count what each of some repositories holds, by their ids."""
     found: dict[int, RepositoryFigures] = {}

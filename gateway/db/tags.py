@@ -19,6 +19,7 @@ from gateway.db.reviews import ReviewEvent
 from gateway.db.schema import manifests, pinned_tags, tags
 from gateway.db.storable import SOUGHT_TEXT
 from gateway.db.tag_events import TagChange
+from gateway.db.windows import ListWindow, count, cut, holds
 
 
 def _select_names(table: Table) -> Select[Any]:
@@ -35,6 +36,11 @@ _TARGET = prepared(
 _INSERT = prepared(insert_into(tags))
 _MOVE = prepared(update_of(tags).where(_OF_TAG))
 _FIRST_PINNED = prepared(_select_names(pinned_tags).limit(bindparam("count", type_=Integer)))
+
+
+_DETAILS = select(tags.c.name, manifests.c.digest, tags.c.created_at, tags.c.moved_at).join_from(
+    tags, manifests, tags.c.manifest_id == manifests.c.id
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +95,25 @@ async def list_details(
     connection: AsyncConnection, repository_id: int, after: str = "", limit: int | None = None
 ) -> list[StoredTag]:
     """List a repository's tags with what they point to, in the byte order of their names."""
-    listed = select(tags.c.name, manifests.c.digest, tags.c.created_at, tags.c.moved_at)
-    listed = listed.join_from(tags, manifests, tags.c.manifest_id == manifests.c.id)
-    page = listed.where(tags.c.repository_id == repository_id, tags.c.name > after).order_by(tags.c.name).limit(limit)
-    return [
-        StoredTag(Tag(row.name), Digest.parse(row.digest), row.created_at, row.moved_at)
-        for row in await connection.execute(page)
-    ]
+    after_name = tags.c.repository_id == repository_id, tags.c.name > after
+    page = _DETAILS.where(*after_name).order_by(tags.c.name).limit(limit)
+    return [_stored(row) for row in await connection.execute(page)]
+
+
+async def list_window(connection: AsyncConnection, repository_id: int, window: ListWindow) -> list[str]:
+    """List the names of some tags of a repository in their byte order, or from the last one on."""
+    return list(await connection.scalars(cut(_searched(repository_id, window.search), tags.c.name, window)))
+
+
+async def count_all(connection: AsyncConnection, repository_id: int, search: str) -> int:
+    """Count the tags of a repository, as `windows.count` does."""
+    return await count(connection, _searched(repository_id, search))
+
+
+async def find_details(connection: AsyncConnection, repository_id: int, tag: Tag) -> StoredTag | None:
+    """Find a tag with what it points to."""
+    row = (await connection.execute(_DETAILS.where(_is(repository_id, tag)))).first()
+    return _stored(row) if row else None
 
 
 async def delete(connection: AsyncConnection, repository_id: int, tag: Tag, now: datetime, actor: str) -> bool:
@@ -115,6 +133,15 @@ async def announce_of(connection: AsyncConnection, repository_id: int, manifest_
     names: Any = select(tags.c.name).where(tags.c.manifest_id == manifest_id)
     keys = [content_key(repository_id, name) for name in await connection.scalars(names)]
     await announce_all(connection, Concern.CONTENT, keys)
+
+
+def _searched(repository_id: int, search: str) -> "Select[Any]":
+    found = select(tags.c.name).where(tags.c.repository_id == repository_id)
+    return found.where(holds(tags.c.name, search)) if search else found
+
+
+def _stored(row: Any) -> StoredTag:
+    return StoredTag(Tag(row.name), Digest.parse(row.digest), row.created_at, row.moved_at)
 
 
 def _is(repository_id: int, tag: Tag) -> ColumnElement[bool]:

@@ -1,7 +1,7 @@
 """NativeStore: opens native repositories, and finds them for lists."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from functools import partial
 
@@ -14,12 +14,15 @@ from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName
 from cache.runtime.fair_queue import NOBODY, Requester
 from gateway.db import blobs, old_paths, projects, repositories
+from gateway.db.connection import Connection
 from gateway.db.manifests import StoredManifest
 from gateway.db.repositories import StoredRepository
 from gateway.namespaces.old_path import Former
-from gateway.namespaces.project import Project
+from gateway.namespaces.project import Project, unknown_project
 from gateway.namespaces.reach import PullReach
+from gateway.registry.administration import Administration
 from gateway.registry.blob_files import BlobFiles
+from gateway.registry.inventory import Inventory
 from gateway.registry.memory import NativeMemory
 from gateway.registry.native import NativeRepository
 from gateway.registry.parts import NativeParts
@@ -43,6 +46,8 @@ class NativeStore:
         memory = NativeMemory(native.database, parse_stored)
         files, sources = BlobFiles(native.store), StoredSources(native)
         self._parts = NativeParts(native.database, uploads, files, sources, memory, native.clock, kept)
+        self.inventory = Inventory(native.database, parse_stored)
+        self.administration = Administration(native.database, native.clock, kept)
 
     def repository(
         self,
@@ -91,6 +96,22 @@ class NativeStore:
                     await projects.create(connection, path, now, created_by=created_by)
             finally:  # where another process has created it too
                 await self._database.changes.refresh()
+
+    async def update_project(self, id: int, change: Callable[[Project], Project]) -> Project:
+        """Change the switches of a project, as it is when the change is made; the change is seen by this process when
+        this returns. Raises VisibilityRefused, ProjectUnknown."""
+
+        async def update(connection: Connection) -> Project:
+            project = await projects.find_by_id(connection, id)
+            if project is None:
+                raise unknown_project(str(id))
+            changed = change(project)
+            if changed != project:
+                await projects.update(connection, changed)
+            return changed
+
+        with database_errors():
+            return await self._database.transact(update)
 
     async def list_projects(
         self, reach: PullReach, after: str, limit: int, also: Collection[str] = ()

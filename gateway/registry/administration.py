@@ -1,0 +1,108 @@
+"""Administration: changes of whole repositories, and of tags that were, by whoever looks after them.
+
+Each is one transaction, which finds out again what its caller has decided about: between the two a repository may have
+been deleted, or moved to another project.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cache.oci.digest import Digest
+from cache.oci.errors import NameUnknown
+from cache.oci.names import RepositoryName, Tag
+from gateway.db import moves, pins, repositories
+from gateway.db.connection import Connection
+from gateway.db.engine import Database
+from gateway.db.moves import Moved
+from gateway.db.repositories import StoredRepository
+from gateway.namespaces.errors import MoveRefused, RestoreRefused
+from gateway.registry.restoring import restore_tag
+from gateway.registry.storage_errors import database_errors
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedUntil:
+    """A repository that was deleted: the path that it had, and until when it can be restored at least."""
+
+    path: str
+    kept_until: datetime
+
+
+class Administration:
+    """Changes of native repositories. Raises RegistryError, and TreeError where the tree does not allow a change."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime], kept: timedelta) -> None:
+        """`kept`: how long content stays at least that nothing needs."""
+        self._database = database
+        self._clock = clock
+        self._kept = kept
+
+    async def delete_repository(self, repository: StoredRepository, actor: str) -> DeletedUntil:
+        """Delete a repository, whose content is purged later, bit by bit. `actor`: who does it. Raises NameUnknown,
+        Denied where a pin keeps it as it is."""
+        now = self._clock()
+
+        async def delete(connection: Connection) -> str:
+            present = await self._present(connection, repository)
+            await pins.require_unpinned(connection, present.id)
+            await repositories.delete(connection, RepositoryName(present.path), now, actor)
+            return present.path
+
+        with database_errors():
+            return DeletedUntil(await self._database.transact(delete), now + self._kept)
+
+    async def restore_repository(self, id: int, project_id: int) -> StoredRepository:
+        """Restore a deleted repository of a project. Raises RestoreRefused, PathReserved, Denied."""
+        now = self._clock()
+
+        async def restore(connection: Connection) -> StoredRepository:
+            found = await repositories.find_deleted_by_id(connection, id)
+            if found is None or found.project_id != project_id or found.is_going:
+                raise RestoreRefused("the repository cannot be restored any more: its content is collected")
+            await repositories.restore(connection, found, now)
+            await pins.require_unpinned(connection, id)
+            restored = await repositories.find_by_id(connection, id)
+            assert restored is not None, "it was restored in this transaction"
+            return restored
+
+        with database_errors():
+            return await self._database.transact(restore)
+
+    async def restore_tag(
+        self, repository: StoredRepository, tag: Tag, actor: str, *, digest: Digest | None, moment: datetime | None
+    ) -> Digest:
+        """Point a tag to what it pointed to, as `restoring.restore_tag` does. Raises RestoreRefused, NameUnknown,
+        Denied."""
+
+        async def restore(connection: Connection) -> Digest:
+            present = await self._present(connection, repository)
+            await pins.require_unpinned(connection, present.id)
+            return await restore_tag(connection, present, tag, self._clock(), actor, digest=digest, moment=moment)
+
+        with database_errors():
+            return await self._database.transact(restore)
+
+    async def move_repository(
+        self, repository: StoredRepository, path: RepositoryName, project_id: int, kept: timedelta
+    ) -> Moved:
+        """Move a repository to a path in the project of an id. `kept`: how long its old path leads to it. Raises what
+        `moves.move_repository` does, and MoveRefused where the path has come to lie in another project."""
+
+        async def move(connection: Connection) -> Moved:
+            present = await self._present(connection, repository)
+            moved = await moves.move_repository(connection, present.path, path.text, self._clock(), kept)
+            after = await repositories.find_by_id(connection, present.id)
+            if after is None or after.project_id != project_id:
+                raise MoveRefused(f"{path.text!r} lies in another project since: try again")
+            return moved
+
+        with database_errors():
+            return await self._database.transact(move)
+
+    async def _present(self, connection: Connection, repository: StoredRepository) -> StoredRepository:
+        """The repository as it is now. Raises NameUnknown where it was deleted, or has left its project."""
+        present = await repositories.find_by_id(connection, repository.id)
+        if present is None or present.project_id != repository.project_id:
+            raise NameUnknown(f"the repository {repository.path} was deleted or moved meanwhile")
+        return present

@@ -1,0 +1,164 @@
+"""Inventory: what native repositories and tags there are, part by part, for whoever looks after them.
+
+Nothing is decided here: the caller knows what its reader may see.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Generic, TypeVar
+
+from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.names import Tag
+from gateway.db import manifests, projects, repositories, repository_figures, repository_lists, tags
+from gateway.db.connection import Connection
+from gateway.db.engine import Database
+from gateway.db.manifests import StoredManifest
+from gateway.db.repositories import DeletedRepository, StoredRepository
+from gateway.db.repository_lists import RepositoryOrder
+from gateway.db.tags import StoredTag
+from gateway.db.windows import COUNTED, ListWindow
+from gateway.namespaces.reach import PullReach
+from gateway.registry.image_size import size_of
+from gateway.registry.storage_errors import database_errors
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ListPart(Generic[T]):
+    """A part of a list. `more`: whether rows come after it. `total`: how many rows the list has; None where that was
+    not asked, or where they are more than are counted."""
+
+    rows: Sequence[T]
+    more: bool
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TagDetails:
+    """A tag, and the manifest that it points to: its media type, the digest of its config, None where it has none, and
+    the size of its layers in bytes, None where that is not known."""
+
+    stored: StoredTag
+    media_type: str
+    config: Digest | None
+    size: int | None
+
+
+class Inventory:
+    """Lists and details of native repositories, read from the database. Raises only RegistryError."""
+
+    def __init__(self, database: Database, parse: Callable[[StoredManifest], Awaitable[Manifest]]) -> None:
+        """`parse`: reads a manifest as the database has it."""
+        self._database = database
+        self._parse = parse
+
+    async def find(self, id: int) -> StoredRepository | None:
+        """Find a repository by its id; None for a deleted one."""
+        with database_errors():
+            return await self._database.query(partial(repositories.find_by_id, id=id))
+
+    async def find_deleted(self, id: int) -> DeletedRepository | None:
+        """Find a deleted repository that is not purged yet."""
+        with database_errors():
+            return await self._database.query(partial(repositories.find_deleted_by_id, id=id))
+
+    async def deleted_of(self, project_id: int, window: ListWindow, *, counted: bool) -> ListPart[DeletedRepository]:
+        """A part of the deleted repositories of a project that can be restored."""
+
+        async def rows(connection: Connection, window: ListWindow) -> list[DeletedRepository]:
+            return await repository_lists.list_deleted(connection, project_id, window)
+
+        async def total(connection: Connection) -> int:
+            return await repository_lists.count_deleted(connection, project_id, window.search)
+
+        return await self._part(rows, total, window, counted)
+
+    async def repositories_of(
+        self, project_id: int, order: RepositoryOrder, window: ListWindow, *, counted: bool
+    ) -> ListPart[StoredRepository]:
+        """A part of the repositories of a project. `counted`: whether the total is wanted."""
+
+        async def rows(connection: Connection, window: ListWindow) -> list[StoredRepository]:
+            return await repository_lists.list_of_project(connection, project_id, order, window)
+
+        async def total(connection: Connection) -> int:
+            return await repository_lists.count_of_project(connection, project_id, window.search)
+
+        return await self._part(rows, total, window, counted)
+
+    async def repositories_below(
+        self, group: str, reach: PullReach, order: RepositoryOrder, window: ListWindow, *, counted: bool
+    ) -> ListPart[StoredRepository]:
+        """A part of the repositories below a group whose projects are in a person's reach."""
+
+        async def rows(connection: Connection, window: ListWindow) -> list[StoredRepository]:
+            return await repository_lists.list_below(connection, group, reach, order, window)
+
+        async def total(connection: Connection) -> int:
+            return await repository_lists.count_below(connection, group, reach, window.search)
+
+        return await self._part(rows, total, window, counted)
+
+    async def reaches_below(self, reach: PullReach, group: str) -> bool:
+        """Whether a person's reach has a project below a group."""
+        with database_errors():
+            return await self._database.query(partial(projects.is_any_viewable, reach=reach, below=group))
+
+    async def tags(self, repository_id: int, window: ListWindow, *, counted: bool) -> ListPart[str]:
+        """A part of the names of a repository's tags."""
+
+        async def rows(connection: Connection, window: ListWindow) -> list[str]:
+            return await tags.list_window(connection, repository_id, window)
+
+        async def total(connection: Connection) -> int:
+            return await tags.count_all(connection, repository_id, window.search)
+
+        return await self._part(rows, total, window, counted)
+
+    async def tag(self, repository_id: int, tag: Tag) -> TagDetails | None:
+        """Find a tag with the details of its image; None if there is none."""
+
+        async def read(connection: Connection) -> tuple[StoredTag, StoredManifest] | None:
+            if (found := await tags.find_details(connection, repository_id, tag)) is None:
+                return None
+            stored = await manifests.find(connection, repository_id, found.digest)
+            return None if stored is None else (found, stored)
+
+        with database_errors():
+            both = await self._database.query(read)
+            if both is None:
+                return None
+            manifest = await self._parse(both[1])
+            size = await size_of(self._database, repository_id, manifest)
+        config = manifest.config.digest if manifest.config else None
+        return TagDetails(both[0], manifest.descriptor.media_type, config, size)
+
+    async def tag_counts(self, ids: Collection[int]) -> dict[int, int]:
+        """Count the tags of some repositories, by their ids."""
+        with database_errors():
+            async with self._database.read() as connection:
+                return await repository_figures.tag_counts_of(connection, ids)
+
+    async def size(self, id: int) -> int:
+        """Sum the bytes of the blobs of a repository, each counted once, and of its manifests."""
+        with database_errors():
+            async with self._database.read() as connection:
+                return (await repository_figures.figures_of(connection, [id]))[id].bytes
+
+    async def _part(
+        self,
+        rows: Callable[[Connection, ListWindow], Awaitable[Sequence[T]]],
+        total: Callable[[Connection], Awaitable[int]],
+        window: ListWindow,
+        counted: bool,
+    ) -> ListPart[T]:
+        """Read a part, and one row more to know whether there are more, in one state of the database."""
+        with database_errors():
+            async with self._database.read() as connection:
+                found = await rows(connection, replace(window, limit=window.limit + 1))
+                count = await total(connection) if counted else None
+        known = count if count is not None and count <= COUNTED else None
+        return ListPart(found[: window.limit], len(found) > window.limit, known)

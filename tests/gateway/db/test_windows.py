@@ -1,0 +1,162 @@
+"""Windows of lists: by offset and after a value, in both directions, searched and counted; on every database."""
+
+from datetime import timedelta
+
+import pytest
+
+from cache.oci.digest import Digest
+from cache.oci.names import RepositoryName, Tag
+from gateway.db import manifests, projects, repositories, repository_figures, repository_lists, tags, windows
+from gateway.db.engine import Database
+from gateway.db.repository_lists import RepositoryOrder
+from gateway.db.tags import StoredTag
+from gateway.db.windows import ListWindow
+from gateway.namespaces.node import NodeKey, NodeKind
+from gateway.namespaces.reach import PullReach
+from tests.gateway.db.identity_rows import NOW, add_group, add_project
+from tests.gateway.db.native_rows import add_repository, new_manifest
+
+PATHS = ["team/app/b", "team/app", "team/app/a_c", "team/app/a-c", "team/app/A%".lower().replace("%", "x")]
+NAMES = ["B", "a", "a%b", "a_b", "b10", "b2"]
+EVERYTHING = PullReach(everything=True)
+
+
+async def add_repositories(database: Database) -> int:
+    """Store the repositories of a project, another one with one, and a deleted one; return the id of the project."""
+    async with database.write() as connection:
+        await add_group(connection)
+        project, other = await add_project(connection), await add_project(connection, "team/app-2")
+        for path in PATHS:
+            await repositories.find_or_create(connection, project.id, RepositoryName(path), NOW)
+        await repositories.find_or_create(connection, other.id, RepositoryName("team/app-2"), NOW)
+        await repositories.find_or_create(connection, project.id, RepositoryName("team/app/gone"), NOW)
+        await repositories.delete(connection, RepositoryName("team/app/gone"), NOW, "ann")
+        return project.id
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("order", RepositoryOrder)
+async def test_repositories_of_a_project_are_cut(database: Database, order: RepositoryOrder, descending: bool) -> None:
+    project = await add_repositories(database)
+    ordered = sorted(PATHS) if order is RepositoryOrder.PATH else PATHS
+    ordered = ordered[::-1] if descending else ordered
+    async with database.read() as connection:
+        for offset in range(len(PATHS) + 1):
+            window = ListWindow(2, offset, descending=descending)
+            found = await repository_lists.list_of_project(connection, project, order, window)
+            assert [row.path for row in found] == ordered[offset : offset + 2]
+        whole = await repository_lists.list_of_project(connection, project, order, ListWindow(9, descending=descending))
+        for number, row in enumerate(whole):
+            after = row.path if order is RepositoryOrder.PATH else row.id
+            window = ListWindow(2, after=after, descending=descending)
+            found = await repository_lists.list_of_project(connection, project, order, window)
+            assert found == whole[number + 1 : number + 3]
+
+
+@pytest.mark.parametrize(("search", "expected"), [("A-C", ["team/app/a-c"]), ("a_c", ["team/app/a_c"]), ("gone", [])])
+async def test_repositories_are_searched_and_counted(database: Database, search: str, expected: list[str]) -> None:
+    project = await add_repositories(database)
+    async with database.read() as connection:
+        window = ListWindow(9, search=search)
+        found = await repository_lists.list_of_project(connection, project, RepositoryOrder.PATH, window)
+        assert [row.path for row in found] == expected
+        assert await repository_lists.count_of_project(connection, project, search) == len(expected)
+        assert await repository_lists.count_of_project(connection, project, "") == len(PATHS)
+
+
+async def test_rows_beyond_what_is_counted_are_not(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = await add_repositories(database)
+    monkeypatch.setattr(windows, "COUNTED", 3)
+    async with database.read() as connection:
+        assert await repository_lists.count_of_project(connection, project, "") == 4
+
+
+async def test_repositories_below_a_group_are_those_in_reach(database: Database) -> None:
+    project = await add_repositories(database)
+    own = PullReach(nodes=(NodeKey(NodeKind.PROJECT, project),))
+    many = PullReach(nodes=tuple(NodeKey(NodeKind.PROJECT, number) for number in range(1, 200)))
+    async with database.read() as connection:
+        for reach, expected in (
+            (EVERYTHING, sorted([*PATHS, "team/app-2"])),
+            (own, sorted(PATHS)),
+            (many, sorted([*PATHS, "team/app-2"])),
+            (PullReach(), []),
+        ):
+            found = await repository_lists.list_below(connection, "team", reach, RepositoryOrder.PATH, ListWindow(99))
+            assert [row.path for row in found] == expected
+            assert await repository_lists.count_below(connection, "team", reach, "") == len(expected)
+            assert await projects.is_any_viewable(connection, reach, "team") is bool(expected)
+            assert await projects.is_any_viewable(connection, reach, "other") is False
+
+
+async def test_many_memberships_make_one_query(database: Database) -> None:
+    async with database.write() as connection:
+        await add_group(connection)
+        nodes = []
+        for number in range(120):
+            project = await add_project(connection, f"team/p{number:03}")
+            await repositories.find_or_create(connection, project.id, RepositoryName(project.path), NOW)
+            nodes.append(project.key)
+        reach = PullReach(nodes=tuple(nodes[::2]))
+        window = ListWindow(99, descending=True)
+        found = await repository_lists.list_below(connection, "team", reach, RepositoryOrder.PATH, window)
+    assert [row.path for row in found] == [f"team/p{number:03}" for number in range(118, -2, -2)]
+
+
+async def add_tags(database: Database) -> int:
+    async with database.write() as connection:
+        repository = await add_repository(connection)
+        number = await manifests.put(connection, repository.id, new_manifest(), NOW)
+        for name in NAMES:
+            await tags.point(connection, repository.id, Tag(name), number, NOW, "ann")
+        return repository.id
+
+
+@pytest.mark.parametrize("descending", [False, True])
+async def test_tags_are_cut(database: Database, descending: bool) -> None:
+    repository, ordered = await add_tags(database), NAMES[::-1] if descending else NAMES
+    async with database.read() as connection:
+        for offset in range(len(NAMES) + 1):
+            window = ListWindow(2, offset, descending=descending)
+            assert await tags.list_window(connection, repository, window) == ordered[offset : offset + 2]
+        for number, name in enumerate(ordered):
+            window = ListWindow(3, after=name, descending=descending)
+            assert await tags.list_window(connection, repository, window) == ordered[number + 1 : number + 4]
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"), [("b", ["B", "a%b", "a_b", "b10", "b2"]), ("%", ["a%b"]), ("_", ["a_b"])]
+)
+async def test_tags_are_searched_and_counted(database: Database, search: str, expected: list[str]) -> None:
+    repository = await add_tags(database)
+    async with database.read() as connection:
+        assert await tags.list_window(connection, repository, ListWindow(9, search=search)) == expected
+        assert await tags.count_all(connection, repository, search) == len(expected)
+        assert await repository_figures.tag_counts_of(connection, [repository, 77]) == {repository: len(NAMES), 77: 0}
+
+
+async def test_a_tag_is_found_with_what_it_points_to(database: Database) -> None:
+    repository, later = await add_tags(database), NOW + timedelta(days=1)
+    first, second = new_manifest(), new_manifest("two")
+    async with database.write() as connection:
+        number = await manifests.put(connection, repository, second, NOW)
+        await tags.point(connection, repository, Tag("a"), number, later, "ann")
+    async with database.read() as connection:
+        moved = await tags.find_details(connection, repository, Tag("a"))
+        assert moved == StoredTag(Tag("a"), second.descriptor.digest, NOW, later)
+        assert await tags.find_details(connection, repository, Tag("absent")) is None
+        wanted = [first.descriptor.digest, second.descriptor.digest, Digest.of(b"absent")]
+        read = await manifests.read_some(connection, repository, wanted)
+        assert {digest: stored.raw for digest, stored in read.items()} == {
+            first.descriptor.digest: first.raw,
+            second.descriptor.digest: second.raw,
+        }
+
+
+async def test_a_repository_is_found_by_its_id_until_it_is_deleted(database: Database) -> None:
+    async with database.write() as connection:
+        stored = await add_repository(connection)
+        assert await repositories.find_by_id(connection, stored.id) == stored
+        await repositories.delete(connection, RepositoryName(stored.path), NOW, "ann")
+        assert await repositories.find_by_id(connection, stored.id) is None
+        assert await repositories.find_by_id(connection, 10**17) is None
