@@ -35,7 +35,7 @@ LAYERS = [
     ["gateway.inspection", "gateway.maintenance", "gateway.doctor"],
     ["gateway.server"],
     ["gateway.http"],
-    ["gateway.v2", "gateway.ops"],
+    ["gateway.v2", "gateway.api", "gateway.ops"],
     ["gateway.wiring"],
     ["gateway.processes"],
     ["gateway.cli"],
@@ -55,7 +55,7 @@ NOT_FOR_MECHANICS = [
 
 # Third parties that only some rooms may know; the rest is free.
 PINNED = {
-    "starlette": ["gateway.http", "gateway.v2", "gateway.ops", "gateway.wiring", "gateway.server"],
+    "starlette": ["gateway.http", "gateway.v2", "gateway.api", "gateway.ops", "gateway.wiring", "gateway.server"],
     "hypercorn": ["gateway.server"],
     "h11": ["gateway.server"],
     "httpx2": ["cache.upstream.egress", "cache.upstream.transport"],
@@ -78,8 +78,8 @@ PINNED = {
     "prometheus_client": ["gateway.observability"],
     "typer": ["gateway.cli"],
     "rich": ["gateway.cli"],
-    "pydantic": ["gateway.settings"],
-    "pydantic_core": ["gateway.settings"],
+    "pydantic": ["gateway.settings", "gateway.api"],
+    "pydantic_core": ["gateway.settings", "gateway.api"],
 }
 
 

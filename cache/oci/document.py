@@ -29,11 +29,11 @@ class TooManyValues(ValueError):
     """The document has more values than may be parsed at once."""
 
 
-def parse_document(raw: bytes) -> Any:
+def parse_document(raw: bytes, depth: int = DEPTH_LIMIT) -> Any:
     """Parse UTF-8 without a byte order mark only (RFC 8259, section 8.1): json would guess UTF-16 and UTF-32.
 
     Raises ValueError, whose text repeats nothing of the document, also for duplicate keys, of which two readers may use
-    different ones, and for a document beyond the limits.
+    different ones, and for a document beyond the limits. `depth`: levels that it may have.
     """
     if raw.count(b",") > ELEMENT_LIMIT or sum(map(raw.count, (b"[", b"{", b":"))) > STRUCTURE_LIMIT:
         raise TooManyValues("the document has too many values or nested levels")
@@ -51,8 +51,8 @@ def parse_document(raw: bytes) -> Any:
         raise ValueError("not a JSON document: it is not UTF-8") from error
     except ValueError as error:
         raise ValueError(f"not a JSON document: {error}") from error
-    if _depth(document) > DEPTH_LIMIT:
-        raise ValueError(f"the document is nested more than {DEPTH_LIMIT} deep")
+    if _depth(document) > depth:
+        raise ValueError(f"the document is nested more than {depth} deep")
     return document
 
 

@@ -26,9 +26,10 @@ class Subject(Enum):
 
 
 class Surface(Enum):
-    """Where it was done: by the registry's API, by a command, or by the cache for whoever pulls."""
+    """Where it was done: by the registry's API, by the REST API, by a command, or by the cache for whoever pulls."""
 
     REGISTRY = "registry"
+    REST = "rest"
     COMMAND = "command"
     CACHE = "cache"
 

@@ -197,8 +197,8 @@ async def read_some(
     found: dict[Digest, StoredManifest] = {}
     columns = manifests.c.digest, manifests.c.media_type, manifests.c.raw, func.length(manifests.c.raw).label("size")
     for batch in batches(map(str, digests)):
-        here = manifests.c.repository_id == repository_id, manifests.c.digest.in_(batch)
-        for row in await connection.execute(select(*columns).where(*here)):
+        own = manifests.c.digest.in_(batch), manifests.c.repository_id == repository_id
+        for row in await connection.execute(select(*columns).where(*own)):
             described = _descriptor(row)
             found[described.digest] = StoredManifest(described, row.raw)
     return found

@@ -115,6 +115,13 @@ def note_refusal(scope: Scope, error: RegistryError) -> None:
     record.project = record.project or facts.get("project")
 
 
+def note_refused(scope: Scope, counted_as: RefusalReason, reason: str) -> None:
+    """Record why a surface refused a request that has errors of its own; a no-op outside an AccessLog."""
+    record: RequestRecord | None = scope.get("state", {}).get("request_record")
+    if record is not None:
+        record.refusal, record.reason = counted_as, reason
+
+
 def note_short_end(scope: Scope, error: RegistryError | EOFError | OSError) -> None:
     """Record why a response ends before its whole body was sent, for the log; a no-op outside an AccessLog."""
     record: RequestRecord | None = scope.get("state", {}).get("request_record")

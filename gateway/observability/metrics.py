@@ -362,4 +362,4 @@ def _class_of(status: int) -> str:
 
 
 def _surface_of(head: str) -> str:
-    return {"/v2": "registry", "/-/": "operations"}.get(head, "other")
+    return {"/v2": "registry", "/ap": "rest", "/-/": "operations"}.get(head, "other")

@@ -3,19 +3,17 @@
 from collections.abc import Mapping
 from time import time
 
-import structlog
 from starlette.requests import Request
 
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.repository import FoundManifest
+from gateway.audit.deletion import note_deletion
 from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
 from gateway.audit.log import AuditLog
 from gateway.auth.principal import ANONYMOUS, Principal, describe
 from gateway.http.access_log import identity_of
 from gateway.repositories import Opened, OpenedNative
-
-log = structlog.get_logger()
 
 ACCEPTED = 202
 """Status of the response to a deletion."""
@@ -69,17 +67,7 @@ class Audited:
         """Note that something was deleted, and log it. `digest`: of a tag, what it pointed to."""
         text = None if tag is None else tag.text
         event = _event(EventKind.DELETE, subject, request, principal, opened, text, str(digest))
-        self._audit.note(event)
-        log.info(
-            "deleted",
-            repository=event.path,
-            tag=event.tag,
-            digest=event.digest,
-            who=event.who,
-            surface=event.surface.value,
-            status=ACCEPTED,
-            request_id=event.request_id,
-        )
+        note_deletion(self._audit, event, ACCEPTED)
 
 
 def _event(

@@ -98,6 +98,11 @@ def address_roots(scope: Mapping[str, Any], table: RootTable) -> AddressRoots:
     return table.virtual_hosts.get(host.lower().partition(b":")[0], table.main)
 
 
+def is_main_address(scope: Mapping[str, Any]) -> bool:
+    """Whether a request came to the main address, under whichever name."""
+    return not scope.get(_ADDRESS, 0)
+
+
 class RootSelection:
     """Middleware that chooses the root of each request, and states in the response for which registry it is given."""
 

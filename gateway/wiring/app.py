@@ -6,6 +6,9 @@ from ipaddress import ip_network
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.api.app import RestApi
+from gateway.api.errors import ApiErrors
+from gateway.api.options import ApiOptions
 from gateway.auth.authenticator import CLIENT_ADDRESS
 from gateway.data_folder import NativeFolder, server_name
 from gateway.http.access_log import AccessLog, log_at_once
@@ -28,11 +31,11 @@ from gateway.services import Services
 from gateway.settings.tables import Settings
 from gateway.v2.errors import ErrorRendering
 from gateway.v2.opener import RegistryOptions, RepositoryOpener
-from gateway.v2.root_selection import RootSelection, RootTable, at_listener, root_table
+from gateway.v2.root_selection import RootSelection, RootTable, at_listener, is_main_address, root_table
 from gateway.v2.routes import RegistryApi
 from gateway.v2.token import TokenApi
 from gateway.wiring.checks import checking_suspects, scrubbing
-from gateway.wiring.from_settings import ops_options
+from gateway.wiring.from_settings import api_options, ops_options
 from gateway.wiring.lifespan import open_services
 from gateway.wiring.native import collecting, scrubbing_native, sweeping_uploads
 from gateway.wiring.reach import open_proxy_allowed, own_hosts
@@ -102,6 +105,7 @@ async def running(
             stalls=stalls,
             drain=drain,
             repeated=repeated,
+            rest=api_options(main_url, settings.registry_url or main_url, settings.names.old_paths),
         )
         yield [app, *(at_listener(app, number) for number in range(1, len(urls)))]
 
@@ -119,16 +123,19 @@ def create_app(
     stalls: StallLimits = DEFAULT_STALL_LIMITS,
     drain: DrainLimits = DEFAULT_DRAIN_LIMITS,
     repeated: RepeatedPulls | None = None,
+    rest: ApiOptions | None = None,
 ) -> ASGIApp:
     """Make the app of all addresses.
 
     `is_own_host`: whether requests for a host name are served; None: for every name. `zero_copy`: whether files are
-    sent without being read, where that is possible. `repeated`: who is told of pulls of whole blobs.
+    sent without being read, where that is possible. `repeated`: who is told of pulls of whole blobs. `rest`: None for
+    those that follow from the URL of the main address.
     """
     opener = RepositoryOpener(services, registry)
     surfaces: ASGIApp = Surfaces(
         ErrorRendering(RootSelection(RegistryApi(services, opener, repeated), roots)),
         ErrorRendering(TokenApi(services, opener, roots)),
+        ApiErrors(RestApi(services, rest or api_options(roots.main.own.url, roots.main.own.url))),
         ops_app(services, operations),
         not_found,
     )
@@ -152,16 +159,18 @@ def _kind_of(path: str) -> str:
     """The kind of a request, of which a flood leaves the others their turns."""
     if path.startswith("/v2/"):
         return "" if len(path) > len("/v2/") else "ping"
-    return next((prefix for prefix in ("/-/", "/jwt/") if path.startswith(prefix)), "other")
+    return next((prefix for prefix in ("/-/", "/jwt/", "/api/") if path.startswith(prefix)), "other")
 
 
 class Surfaces:
     """Selects the surface by the path of a request."""
 
-    def __init__(self, registry: ASGIApp, tokens: ASGIApp, operations: ASGIApp, none: ASGIApp) -> None:
-        """`none` serves paths that belong to no surface."""
+    def __init__(self, registry: ASGIApp, tokens: ASGIApp, rest: ASGIApp, operations: ASGIApp, none: ASGIApp) -> None:
+        """`rest` serves the main address alone: others belong to one upstream. `none` serves paths that belong to no
+        surface."""
         self._registry = registry
         self._tokens = tokens
+        self._rest = rest
         self._operations = operations
         self._none = none
 
@@ -171,6 +180,8 @@ class Surfaces:
             await self._registry(scope, receive, send)
         elif path.startswith("/jwt/"):
             await self._tokens(scope, receive, send)
+        elif path.startswith("/api/") and is_main_address(scope):
+            await self._rest(scope, receive, send)
         elif path.startswith("/-/"):
             await self._operations(scope, receive, send)
         else:

@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cache.download.admission import DEFAULT_PLACES, PlaceLimits
 from cache.events import UNOBSERVED, CacheEvents
@@ -15,10 +17,11 @@ from cache.runtime.descriptors import raise_descriptor_limit, share_descriptors
 from cache.runtime.disk import disk_space
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
+from gateway.api.options import ApiOptions
 from gateway.data_folder import CacheFolder
 from gateway.ops import MetricsAccess, OpsOptions
 from gateway.registry.uploads import UploadLimits
-from gateway.settings.tables import Settings
+from gateway.settings.tables import NameSettings, Settings
 from gateway.wiring.reach import on_loopback
 
 MOST_BY_DEFAULT = 4
@@ -27,6 +30,9 @@ networks carry."""
 
 RESERVED_FILES = 1000
 """Files that the file system can always still take, or a twentieth of all that it can hold, if that is less."""
+
+
+_OLD_PATHS = NameSettings().old_paths
 
 
 def open_evictor(settings: Settings, maintenance: CacheMaintenance, events: CacheEvents = UNOBSERVED) -> Evictor:
@@ -79,6 +85,12 @@ def ops_options(settings: Settings, urls: Iterable[str]) -> OpsOptions:
         metrics_token_file=settings.metrics_token_file,
         loopback_only=on_loopback(settings, urls),
     )
+
+
+def api_options(url: str, registry_url: str, old_paths: timedelta = _OLD_PATHS) -> ApiOptions:
+    """Make the options of the REST API. `url`: that of the main address; `registry_url`: that by which images are
+    named."""
+    return ApiOptions(url.rstrip("/"), urlsplit(registry_url).netloc, old_paths)
 
 
 def upload_limits(settings: Settings) -> UploadLimits:

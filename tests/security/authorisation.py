@@ -49,7 +49,7 @@ def read_table() -> Table:
     routes = {_route(text): action for action in ACTIONS for text in document["routes"][action]}
     scopes = {scope: frozenset(actions) for scope, actions in document["personal"].items()}
     sections = [("people", ACTIONS), ("deploy", ACTIONS), ("job", ACTIONS), ("proxy", ("pull",))]
-    cells = {(name, action): _cells(document[name][action]) for name, actions in sections for action in actions}
+    cells = {(name, action): parse_cells(document[name][action]) for name, actions in sections for action in actions}
     catalog = document["catalog"]
     return Table(cells, routes, scopes, (tuple(catalog["routes"]), catalog["shows"], catalog["scope"]))
 
@@ -59,7 +59,8 @@ def _route(text: str) -> tuple[str, str]:
     return kind, method
 
 
-def _cells(text: str) -> Cells:
+def parse_cells(text: str) -> Cells:
+    """Read a table of outcomes, whose first line names the columns."""
     head, *rows = [line.split() for line in text.splitlines() if line.strip()]
     for row in rows:
         assert len(row) == len(head) + 1, f"the row {row[0]} has not the columns of its table"

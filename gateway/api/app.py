@@ -1,0 +1,89 @@
+"""RestApi: the app of every path below /api/v4."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from cache.runtime.on_behalf import on_behalf_of
+from gateway.api.documents import DocumentWriter
+from gateway.api.errors import Forbidden, LoginNeeded, MethodNotAllowed, PathUnknown, ScopeInsufficient
+from gateway.api.groups import Groups
+from gateway.api.login import authenticate
+from gateway.api.options import ApiOptions
+from gateway.api.parameters import read_parameters
+from gateway.api.places import Places
+from gateway.api.projects import Projects
+from gateway.api.repositories import Repositories
+from gateway.api.routing import Call, Found, Route, RouteTable
+from gateway.api.server import ServerFacts
+from gateway.api.tags import Tags
+from gateway.auth.matrix import CHANGING_SCOPES, READING_SCOPES
+from gateway.auth.permissions import missing_api_scope
+from gateway.auth.principal import Principal, PrincipalKind, describe
+from gateway.auth.requester import requester_of
+from gateway.http.access_log import note_principal
+from gateway.server.client_connection import note_accepted
+from gateway.services import Services
+
+_READS = ("GET", "HEAD")
+
+
+def route_table(services: Services, options: ApiOptions) -> RouteTable:
+    """Make the table of all routes."""
+    places, documents, native = Places(services), DocumentWriter(options), services.native
+    resources = (
+        Repositories(places, native.inventory, documents, options),
+        Tags(places, native.inventory, documents, options),
+        Projects(places, native, documents),
+        Groups(places, documents),
+        ServerFacts(documents),
+    )
+    return RouteTable(route for resource in resources for route in resource.routes)
+
+
+class RestApi:
+    """App for every path below /api/v4, inside ApiErrors: raises what that renders."""
+
+    def __init__(self, services: Services, options: ApiOptions) -> None:
+        self._authenticator = services.authenticator
+        self._table = route_table(services, options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        response = await self._respond(request)
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        principal = await authenticate(request, self._authenticator)
+        if not principal.is_anonymous:
+            note_accepted(request.scope)
+            note_principal(request.scope, describe(principal))
+        found = self._table.find(request.scope["raw_path"])
+        if found is None:
+            raise PathUnknown()
+        route = _route_of(found, request.method)
+        _admit(principal, route)
+        with on_behalf_of(requester_of(principal, request.client.host if request.client else "")):
+            parameters = route.shape.read(await read_parameters(request))
+            return await route.handler(Call(request, principal, found.path, parameters))
+
+
+def _route_of(found: Found, method: str) -> Route[Any]:
+    """The route of a method; a HEAD is a GET, whose body is not sent. Raises MethodNotAllowed."""
+    route = found.routes.get("GET" if method == "HEAD" else method)
+    if route is None:
+        raise MethodNotAllowed([*found.routes, *(["HEAD"] if "GET" in found.routes else [])])
+    return route
+
+
+def _admit(principal: Principal, route: Route[Any]) -> None:
+    """Check that a principal may use a route at all, wherever it leads. Raises ApiError."""
+    if principal.is_anonymous and not route.anonymous:
+        raise LoginNeeded("the route needs a token")
+    if principal.kind is PrincipalKind.JOB_TOKEN and not route.jobs:
+        raise Forbidden("the token of a job is not accepted here: use a personal access token")
+    changes = route.method not in _READS
+    if too_narrow := missing_api_scope(principal, changes=changes):
+        raise ScopeInsufficient(too_narrow, CHANGING_SCOPES if changes else READING_SCOPES)

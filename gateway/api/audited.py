@@ -1,0 +1,52 @@
+"""Audited: what requests delete and move, as events of the audit log, and deletions as lines of the log."""
+
+from time import time
+from typing import Any
+
+from cache.oci.digest import Digest
+from cache.oci.names import Tag
+from gateway.api.routing import Call
+from gateway.audit.deletion import note_deletion
+from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
+from gateway.audit.log import AuditLog
+from gateway.auth.principal import describe
+from gateway.db.moves import Moved
+from gateway.http.access_log import identity_of
+
+
+class AuditedChanges:
+    """Notes changes with whoever made them. Nothing of it is a secret, and no request fails for it."""
+
+    def __init__(self, audit: AuditLog) -> None:
+        self._audit = audit
+
+    def deleted(
+        self, call: Call[Any], status: int, repository: str, tag: Tag | None = None, digest: Digest | None = None
+    ) -> None:
+        """Note that a repository, or a tag of it, was deleted. `status`: of the response; `digest`: what the tag pointed
+        to."""
+        subject = Subject.REPOSITORY if tag is None else Subject.TAG
+        text = None if digest is None else str(digest)
+        event = _event(call, EventKind.DELETE, subject, repository)
+        note_deletion(self._audit, event._replace(tag=None if tag is None else tag.text, digest=text), status)
+
+    def moved(self, call: Call[Any], moved: Moved) -> None:
+        """Note that something has moved."""
+        event = _event(call, EventKind.MOVE, Subject(moved.kind.value), moved.new)
+        self._audit.note(event._replace(former=moved.old))
+
+
+def _event(call: Call[Any], kind: EventKind, subject: Subject, path: str) -> AuditEvent:
+    request_id, _ = identity_of(call.request.scope)
+    client = call.request.client
+    return AuditEvent(
+        time(),
+        kind,
+        subject,
+        Surface.REST,
+        path,
+        who=describe(call.principal),
+        user=call.principal.name or None,
+        client=client.host if client else None,
+        request_id=request_id,
+    )

@@ -1,0 +1,173 @@
+"""Places: the projects, groups and repositories that paths of the API name, for principals that may do something there.
+
+Whoever may not know of one is answered as if it were not there, and, where it is named by its path, as slowly.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cache.oci.errors import NameInvalid
+from cache.oci.names import NAME_LIMIT, RepositoryName
+from gateway.api.errors import ApiError, Forbidden, LoginNeeded, ParametersInvalid, ResourceUnknown
+from gateway.auth.access import Access
+from gateway.auth.matrix import Action
+from gateway.auth.permissions import Decision, Refusal
+from gateway.auth.principal import Principal, PrincipalKind
+from gateway.db.repositories import StoredRepository
+from gateway.directory.places import GroupPlace, Located, ProjectPlace
+from gateway.namespaces.credentials import Job
+from gateway.namespaces.node import NodeKey, NodeKind
+from gateway.namespaces.old_path import Former
+from gateway.namespaces.paths import proxied_name
+from gateway.namespaces.reach import PullReach
+from gateway.services import Services
+
+PROJECT, GROUP, REPOSITORY, TAG = "Project", "Group", "Repository", "Tag"
+"""What the API calls what is not found."""
+
+_ID_DIGITS = 18
+_READS = (Action.KNOW, Action.PULL)
+_CONTENT = (Action.PULL, Action.DELETE_TAG, Action.MANAGE)
+"""Actions that a job does to its own project alone by this API."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRepository:
+    """A repository in its project."""
+
+    project: ProjectPlace
+    stored: StoredRepository
+
+
+class Places:
+    """Finds places, and decides; each request anew."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._access = Access(services.directory, open_proxy=False)  # nothing is pulled through a group here
+
+    async def project(self, text: str, principal: Principal, action: Action) -> ProjectPlace:
+        """The project of an id or a path, to which a principal may do something. Raises ApiError, DatabaseUnusable.
+
+        An old path is one for reading; whoever changes something is told the new one.
+        """
+        place, former, now = None, None, self._services.clock()
+        name = None if is_id(text) else _name_of(text)
+        if name is not None:
+            place, former = await self._project_at(name, now)
+        elif is_id(text):
+            found = await self._services.directory.find_place(NodeKey(NodeKind.PROJECT, int(text)))
+            place = found if isinstance(found, ProjectPlace) else None
+        if place is None:
+            raise ResourceUnknown(PROJECT)
+        knowledge = await self._decide(principal, Action.KNOW, place, now)
+        if not knowledge.allowed:
+            if name is not None:
+                await self._services.directory.conceal([name])
+            raise ResourceUnknown(PROJECT, knowledge.reason)
+        _check(await self._decide(principal, action, place, now))
+        _check_job(principal, place, action)
+        if former is not None and action not in _READS:
+            raise Forbidden(f"nothing is changed by an old path: {former.told(place.project.path)}")
+        return place
+
+    async def repository(self, project: str, id: str, principal: Principal, action: Action) -> FoundRepository:
+        """The repository of an id in a project, to which a principal may do something. Raises as `project` does."""
+        if not is_id(id):
+            raise ParametersInvalid(["repository_id is invalid"])
+        place = await self.project(project, principal, action)
+        stored = await self._services.native.inventory.find(int(id))
+        if stored is None or stored.project_id != place.project.id:
+            raise ResourceUnknown(REPOSITORY)
+        return FoundRepository(place, stored)
+
+    async def repository_anywhere(self, id: str, principal: Principal, action: Action) -> FoundRepository:
+        """The repository of an id, in whichever project. Raises as `project` does."""
+        stored = await self._services.native.inventory.find(int(id)) if is_id(id) else None
+        if stored is None:
+            raise ResourceUnknown(REPOSITORY)
+        try:
+            return FoundRepository(await self.project(str(stored.project_id), principal, action), stored)
+        except ResourceUnknown as error:
+            raise ResourceUnknown(REPOSITORY, error.reason) from error
+
+    async def group(self, text: str, principal: Principal) -> tuple[GroupPlace, PullReach]:
+        """The group of an id or a path that a principal may know of, with the reach of the principal's pulls.
+
+        Whoever may pull from a project below a group knows the group by the path of that. Raises as `project` does.
+        """
+        directory, now = self._services.directory, self._services.clock()
+        name = None if is_id(text) else _name_of(text)
+        found = await directory.find_place(NodeKey(NodeKind.GROUP, int(text))) if is_id(text) else None
+        # Images of upstreams lie below a group, and their names lead to it by its old paths, too.
+        image = name and RepositoryName(proxied_name(name.text, "image"))
+        if image is not None:
+            found = (await directory.locate(image)).at(now).place
+        place = found if isinstance(found, GroupPlace) else None
+        knowledge = None if place is None else await self._decide(principal, Action.KNOW, place, now)
+        reach = await self._access.reach(principal, now)
+        if place is not None and knowledge is not None and knowledge.allowed:
+            return place, reach
+        path = place.group.path if place is not None else text
+        if await self._services.native.inventory.reaches_below(reach, path) and place is not None:
+            return place, reach
+        if place is not None and image is not None:
+            await directory.conceal([image])
+        raise ResourceUnknown(GROUP, "" if knowledge is None else knowledge.reason)
+
+    async def may(self, principal: Principal, action: Action, place: ProjectPlace) -> bool:
+        """Whether a principal may do something to a project that it was shown."""
+        decision = await self._decide(principal, action, place, self._services.clock())
+        return decision.allowed and _refuse_job(principal, place, action) is None
+
+    async def project_of(self, id: int) -> ProjectPlace | None:
+        """The project of an id, whoever may know of it."""
+        found = await self._services.directory.find_place(NodeKey(NodeKind.PROJECT, id))
+        return found if isinstance(found, ProjectPlace) else None
+
+    async def _project_at(self, name: RepositoryName, now: datetime) -> tuple[ProjectPlace | None, Former | None]:
+        """The project of a path, and what an old path leads to."""
+        located = (await self._services.directory.locate(name)).at(now)
+        path = name.text if located.former is None else located.former.present
+        if isinstance(located.place, ProjectPlace) and located.place.project.path == path:
+            return located.place, located.former
+        return None, None
+
+    async def _decide(
+        self, principal: Principal, action: Action, place: ProjectPlace | GroupPlace, now: datetime
+    ) -> Decision:
+        path = place.project.path if isinstance(place, ProjectPlace) else place.group.path
+        return await self._access.decide(replace(principal, limits=None), action, Located(path, place), now)
+
+
+def _check(decision: Decision) -> None:
+    """Raises LoginNeeded where a token may help, Forbidden."""
+    if not decision.allowed:
+        raise LoginNeeded(decision.reason) if decision.refusal is Refusal.LOGIN else Forbidden(decision.reason)
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is a number that an id may be; any other is a path."""
+    return text.isascii() and text.isdigit() and len(text) <= _ID_DIGITS
+
+
+def _name_of(text: str) -> RepositoryName | None:
+    """The path that a client means, in any capitals; None for what no path can be."""
+    try:
+        return RepositoryName.parse(text.lower()) if len(text) <= NAME_LIMIT else None
+    except NameInvalid:
+        return None
+
+
+def _check_job(principal: Principal, place: ProjectPlace, action: Action) -> None:
+    if (refusal := _refuse_job(principal, place, action)) is not None:
+        raise refusal
+
+
+def _refuse_job(principal: Principal, place: ProjectPlace, action: Action) -> ApiError | None:
+    """Refuse what the job of another project wants of the content of this one: by the API it has only its own."""
+    if principal.kind is not PrincipalKind.JOB_TOKEN or action not in _CONTENT:
+        return None
+    if isinstance(principal.credential, Job) and principal.credential.project_id == place.project.id:
+        return None
+    return Forbidden("the token of a job opens the registry of its own project alone")

@@ -1,0 +1,115 @@
+"""Projects: what a client is told of one, and its switches."""
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from starlette.responses import Response
+
+from gateway.api.documents import DocumentWriter
+from gateway.api.errors import ParametersInvalid, PathUnknown, ValuesRefused
+from gateway.api.places import Places
+from gateway.api.responses import one
+from gateway.api.routing import Call, Route
+from gateway.api.shapes import Blank, NoParameters, Shape
+from gateway.auth.matrix import Action
+from gateway.directory.places import ProjectPlace
+from gateway.http.access_log import note_native_lookup
+from gateway.namespaces.errors import VisibilityRefused
+from gateway.namespaces.node import Visibility
+from gateway.namespaces.project import Project, RegistryAccess
+from gateway.registry.native_store import NativeStore
+
+ONE = "/projects/{id}"
+PACKAGES_HINT = "images are no packages: they are listed and deleted at /api/v4/projects/:id/registry/repositories"
+
+
+class ProjectShape(Shape):
+    """Switches of a project that may be changed; those that are not given stay."""
+
+    container_registry_access_level: Annotated[
+        Literal["enabled", "private", "disabled"] | None,
+        Blank,
+        Field(description="Who may use the registry: as the project is visible, members alone, nobody."),
+    ] = None
+    container_registry_enabled: Annotated[
+        bool | None, Blank, Field(description="The former switch: whether the access level is `enabled` or `disabled`.")
+    ] = None
+    visibility: Annotated[
+        Literal["public", "internal", "private"] | None, Blank, Field(description="Who may know of the project.")
+    ] = None
+
+    @property
+    def registry(self) -> RegistryAccess | None:
+        """The access level that is wanted; the newer switch goes before the former one."""
+        if self.container_registry_access_level is not None:
+            return RegistryAccess(self.container_registry_access_level)
+        if self.container_registry_enabled is None:
+            return None
+        return RegistryAccess.ENABLED if self.container_registry_enabled else RegistryAccess.DISABLED
+
+    def applied_to(self, project: Project) -> Project:
+        """The project with its switches as they are wanted."""
+        visibility = project.visibility if self.visibility is None else Visibility(self.visibility)
+        return replace(project, registry=self.registry or project.registry, visibility=visibility)
+
+
+class Projects:
+    """Handlers of projects."""
+
+    def __init__(self, places: Places, store: NativeStore, documents: DocumentWriter) -> None:
+        self._places = places
+        self._store = store
+        self._documents = documents
+
+    @property
+    def routes(self) -> list[Route[Any]]:
+        packages = [f"{ONE}/packages", f"{ONE}/packages/{{package_id}}"]
+        return [
+            Route("GET", ONE, self.show, NoParameters, "project", anonymous=True, jobs=True, answer="Project"),
+            Route("PUT", ONE, self.update, ProjectShape, "project", answer="Project"),
+            *(
+                Route(
+                    method,
+                    pattern,
+                    self.refuse_packages,
+                    NoParameters,
+                    "packages",
+                    anonymous=True,
+                    jobs=True,
+                    status=404,
+                )
+                for pattern in packages
+                for method in ("GET", "DELETE")
+            ),
+        ]
+
+    async def show(self, call: Call[NoParameters]) -> Response:
+        """Show one project."""
+        place = await self._find(call, Action.KNOW)
+        return one(await self._document(call, place))
+
+    async def update(self, call: Call[ProjectShape]) -> Response:
+        """Change switches of a project: who may know of it, and who may use its registry."""
+        place, wanted = await self._find(call, Action.ADMIN), call.parameters
+        if wanted == ProjectShape():
+            names = ", ".join(ProjectShape.model_fields)
+            raise ParametersInvalid([f"{names} are missing, at least one parameter must be provided"])
+        try:
+            changed = await self._store.update_project(place.project.id, wanted.applied_to)
+        except VisibilityRefused as error:
+            raise ValuesRefused({"visibility_level": [str(error)]}) from error
+        return one(await self._document(call, replace(place, project=changed)))
+
+    async def refuse_packages(self, call: Call[NoParameters]) -> Response:
+        """Say that images are no packages, and where they are."""
+        raise PathUnknown(PACKAGES_HINT)
+
+    async def _find(self, call: "Call[Any]", action: Action) -> ProjectPlace:
+        place = await self._places.project(call.path["id"], call.principal, action)
+        note_native_lookup(call.request.scope, "project", place.project.path)
+        return place
+
+    async def _document(self, call: "Call[Any]", place: ProjectPlace) -> dict[str, object]:
+        manages = await self._places.may(call.principal, Action.ADMIN, place)
+        return self._documents.project(place.project, place.way[-2], manages=manages)

@@ -1,0 +1,100 @@
+"""Shapes of requests: the parameters that routes take, with their types and bounds, and the words for what is wrong.
+
+The words are those of GitLab's API, which names every fault at once. Parameters that a route does not know are ignored,
+as they are there.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from gateway.api.errors import ParametersInvalid
+
+PER_PAGE, MOST_PER_PAGE = 20, 100
+LAST_PAGE = 1_000_000
+SEARCH_LIMIT = 255
+"""Characters of a text that is searched for: no name of a repository has more."""
+
+_NO_VALUE = {"missing": "is missing", "literal_error": "does not have a valid value"}
+_SENTENCE = "sentence"
+
+
+class Shape(BaseModel):
+    """Parameters of a request; those of no route are read as texts, lists of texts, or values of JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def read(cls, parameters: Mapping[str, object]) -> Self:
+        """Check parameters. Raises ParametersInvalid."""
+        try:
+            return cls.model_validate(dict(parameters))
+        except ValidationError as error:
+            raise ParametersInvalid(dict.fromkeys(map(_fault, error.errors(include_url=False)))) from None
+
+
+class NoParameters(Shape):
+    """The shape of a route without parameters."""
+
+
+def refused(sentence: str) -> PydanticCustomError:
+    """The error by which a validator refuses parameters with a sentence of its own."""
+    return PydanticCustomError(_SENTENCE, "{sentence}", {"sentence": sentence})
+
+
+def _fault(error: Any) -> str:
+    """The words for one fault. They repeat nothing that the client sent."""
+    kind = str(error["type"])
+    if kind == _SENTENCE:
+        return str(error["msg"])
+    name = ".".join(str(part) for part in error["loc"])
+    if kind in _NO_VALUE:
+        return f"{name} {_NO_VALUE[kind]}"
+    return f"{name} does not have a valid value" if kind in _OUT_OF_BOUNDS else f"{name} is invalid"
+
+
+_OUT_OF_BOUNDS = {"greater_than_equal", "less_than_equal", "string_too_long", "string_too_short", "too_long"}
+
+
+def _blank_as_none(value: object) -> object:
+    return None if value == "" else value
+
+
+def _at_most(value: object) -> object:
+    """A size of pages above the largest one is that, as in GitLab."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    return min(value, MOST_PER_PAGE) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _plain(value: object) -> object:
+    """A text without a NUL or half of a character, neither of which can be stored or stand in a name."""
+    if isinstance(value, str) and ("\0" in value or not value.isprintable()):
+        raise PydanticCustomError("text", "no text")
+    return value
+
+
+Blank = BeforeValidator(_blank_as_none)
+"""An empty text is no value."""
+
+Flag = Annotated[bool, BeforeValidator(lambda value: False if value == "" else value)]
+Text = Annotated[str, BeforeValidator(_plain)]
+SearchText = Annotated[str, BeforeValidator(_plain), Field(max_length=SEARCH_LIMIT)]
+
+
+class ListShape(Shape):
+    """Parameters of a list: the page, what is searched for, and the direction."""
+
+    page: Annotated[int, Field(ge=1, le=LAST_PAGE, description="The number of the page, from 1.")] = 1
+    per_page: Annotated[
+        int,
+        BeforeValidator(_at_most),
+        Field(ge=1, le=MOST_PER_PAGE, description="Entries of a page; more than 100 means 100."),
+    ] = PER_PAGE
+    pagination: Annotated[
+        Literal["keyset"] | None, Blank, Field(description="`keyset`: pages begin after an entry, and are not counted.")
+    ] = None
+    search: Annotated[SearchText, Field(description="Only entries whose name holds this text.")] = ""
+    sort: Annotated[Literal["asc", "desc"], Field(description="The direction of the order.")] = "asc"

@@ -1,0 +1,122 @@
+"""The REST API at a running server: python-gitlab through its own objects, and curl as the page writes it."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import gitlab
+import pytest
+from gitlab.v4.objects import Project
+
+from tests.parts.canaries import remember
+from tests.parts.clients import Skopeo
+from tests.parts.gateway import Gateway
+from tests.parts.images import Images
+from tests.parts.pages import PAGES, blocks
+from tests.parts.postgresql import Databases
+from tests.parts.processes import plain_environment
+
+from .conftest import LongLived
+
+PROJECT, IMAGE = "team/app", "team/app/web"
+ENGINES = ["sqlite", "postgresql"]
+
+
+class Rig:
+    """A server with the group `team`, its project `team/app` and an image in it, which skopeo has pushed with some
+    tags, and tokens of its members by their roles."""
+
+    def __init__(self, server: Gateway, skopeo: Skopeo, images: Images) -> None:
+        self.server, self._skopeo, self._images = server, skopeo, images
+        server.json("group", "create", "team")
+        server.json("project", "create", PROJECT)
+        self.tokens = {}
+        for role in ("reporter", "developer", "maintainer"):
+            server.json("user", "create", role)
+            server.json("member", "add", "team", role, role)
+            made = server.json("token", "create", "--user", role, "--name", "api", "--scope", "api")
+            self.tokens[role] = remember(made["token"])
+        self.push("v1", "v2", "v10.0.0", "latest")
+
+    def push(self, *tags: str, image: str = IMAGE) -> None:
+        """Push the small image by some tags."""
+        layout = self._images["tiny"]
+        for tag in tags:
+            target = f"docker://{self.server.host}/{image}:{tag}"
+            self._skopeo.copy(f"oci:{layout.path}:{layout.tag}", target, credential=f"x:{self.tokens['maintainer']}")
+
+    def client(self, role: str = "maintainer") -> gitlab.Gitlab:
+        return gitlab.Gitlab(self.server.url, private_token=self.tokens[role])
+
+    def project(self, role: str = "maintainer") -> Project:
+        return self.client(role).projects.get(PROJECT)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def rig(request: pytest.FixtureRequest, long_lived: LongLived, images: Images, workplace: Path) -> Iterator[Rig]:
+    config: dict[str, object] = {"workers": 2, "log_format": "json"}
+    if request.param == "postgresql":
+        databases: Databases = request.getfixturevalue("databases")
+        address = asyncio.run(databases.server.create("of_the_rest_api", "template0"))
+        config["database"] = {"url": str(address), "password_file": str(address.password_file)}
+    yield Rig(long_lived(config), Skopeo(workplace / f"skopeo-{request.param}"), images)
+
+
+def test_a_client_finds_itself_and_the_version(rig: Rig) -> None:
+    client = rig.client("developer")
+    client.auth()
+    assert client.user is not None and client.user.username == "developer"
+    assert client.version()[1] == "registry-gateway"
+    with pytest.raises(gitlab.GitlabAuthenticationError):
+        gitlab.Gitlab(rig.server.url, private_token="rgpat-wrong").auth()
+
+
+def test_repositories_and_tags_are_read_through_objects(rig: Rig) -> None:
+    project = rig.project("reporter")
+    [repository] = project.repositories.list(tags=True, tags_count=True, get_all=True)
+    assert (repository.path, repository.name, repository.tags_count) == (IMAGE, "web", 4)
+    assert repository.location == f"{rig.server.host}/{IMAGE}"
+    names = [tag.name for tag in repository.tags.list(get_all=True, per_page=3)]
+    assert names == ["latest", "v1", "v10.0.0", "v2"]
+    assert [tag.name for tag in repository.tags.list(iterator=True, pagination="keyset", per_page=1)] == names
+    detail = repository.tags.get("v10.0.0")
+    assert detail.digest.startswith("sha256:") and detail.total_size > 0
+    assert len(detail.revision) == 64 and detail.short_revision == detail.revision[:9]
+    [found] = rig.client("reporter").groups.get("team").registry_repositories.list(get_all=True)
+    assert found.path == IMAGE and [tag.name for tag in found.tags.list(get_all=True)] == names
+    single = rig.client("reporter").registry_repositories.get(found.id, tags=True, tags_count=True, size=True)
+    assert single.tags_count == 4 and single.size > 0 and len(single.attributes["tags"]) == 4
+
+
+def test_a_switch_is_saved_and_closes_the_registry(rig: Rig) -> None:
+    project = rig.project()
+    project.container_registry_access_level = "disabled"
+    project.save()
+    assert project.container_registry_enabled is False
+    with pytest.raises(gitlab.GitlabListError, match="disabled"):
+        project.repositories.list(get_all=True)
+    project.container_registry_access_level = "enabled"
+    project.save()
+    assert len(project.repositories.list(get_all=True)) == 1
+    with pytest.raises(gitlab.GitlabUpdateError, match="403 Forbidden"):
+        developer = rig.project("developer")
+        developer.visibility = "public"
+        developer.save()
+
+
+def test_the_lines_of_the_page_run(rig: Rig, tmp_path: Path) -> None:
+    id = rig.project().repositories.list(get_all=True)[0].id
+    [block] = blocks(PAGES["api"].partition("## Tokens")[0], "sh")
+    lines = block.replace("\\\n", "").splitlines()
+    environment = plain_environment(TOKEN=rig.tokens["maintainer"], URL=rig.server.url, ID=str(id))
+    for line in lines:
+        command = ["sh", "-ec", line.replace("curl ", "curl --fail --silent --show-error ")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, (line, done.stderr)
+        assert json.loads(done.stdout), line
+    project = rig.project()
+    assert project.container_registry_access_level == "private"
+    project.container_registry_access_level = "enabled"
+    project.save()

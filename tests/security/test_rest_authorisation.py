@@ -1,0 +1,225 @@
+"""The matrix of the REST API: every cell of rest.toml, for each credential and route, at a running server."""
+
+import json
+import sqlite3
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.api.app import route_table
+from gateway.api.options import ApiOptions
+from tests.parts.canaries import found_below, found_in
+from tests.parts.gateway import Gateway
+
+from .authorisation import ABSENT, Cells, Outcome, Party, parse_cells
+from .kept import Answer, Header, Kept
+from .parties import Groves, plant_all
+from .test_authorisation import Differences, compare
+from .tree import run
+
+pytestmark = pytest.mark.long
+
+NO_ID = 999_999
+PLACED = ("know", "pull", "delete-tag", "manage", "admin")
+"""Rights at a project."""
+
+
+@dataclass(frozen=True)
+class RestTable:
+    """The whole table. `routes`: the right that each needs, by `METHOD PATTERN`."""
+
+    cells: Mapping[tuple[str, str], Cells]
+    routes: Mapping[str, str]
+    jobs: frozenset[str]
+    reading: frozenset[str]
+    changing: frozenset[str]
+
+
+@cache
+def read_table() -> RestTable:
+    document = tomllib.loads(Path(__file__).with_name("rest.toml").read_text())
+    routes = {route: right for right, routes in document["routes"].items() for route in routes}
+    cells = {
+        (section, right): parse_cells(text)
+        for section in ("people", "job")
+        for right, text in document[section].items()
+    }
+    scopes = document["personal"]
+    jobs = frozenset(document["jobs"]["routes"])
+    return RestTable(cells, routes, jobs, frozenset(scopes["read"]), frozenset(scopes["change"]))
+
+
+@dataclass(frozen=True)
+class Rig:
+    """The server, with all that is stored in it, and the ids of its repositories by their names."""
+
+    server: Gateway
+    groves: Groves
+    ids: Mapping[str, int]
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[Rig]:
+    server = Gateway(tmp_path_factory.mktemp("rest-authorisation"), {"workers": 2})
+    groves = run(server.data, plant_all)
+    with closing(sqlite3.connect(server.data / "gateway.db")) as connection:
+        ids = dict(connection.execute("SELECT path, id FROM repositories"))
+    server.start()
+    yield Rig(server, groves, ids)
+    server.kill()
+    shown = found_below(server.data) | {"log": found_in(server.log_text().encode())}
+    assert not any(shown.values()), f"secrets show in {shown}"
+
+
+def test_the_table_names_every_route_of_the_server() -> None:
+    parts: Any = SimpleNamespace(directory=None, native=SimpleNamespace(inventory=None), audit=None, clock=None)
+    table = route_table(parts, ApiOptions("", "", None))  # type: ignore[arg-type]
+    assert set(read_table().routes) == {f"{route.method} {route.pattern}" for route in table.routes}
+    assert read_table().jobs == {f"{route.method} {route.pattern}" for route in table.routes if route.jobs}
+
+
+def headers_of(party: Party) -> list[Header] | None:
+    """The header with the token of a party; None for a password, which is not sent here."""
+    if party.anonymous:
+        return []
+    if party.section == "job":
+        return [("JOB-TOKEN", party.secret)]
+    return [("PRIVATE-TOKEN", party.secret)] if party.section == "deploy" or party.scopes is not None else None
+
+
+def expected(party: Party, row: str, route: str) -> Outcome:
+    """The outcome of a route at a project."""
+    table = read_table()
+    right = table.routes[route]
+    if party.section == "deploy":
+        return Outcome.REFUSED
+    placed = "pull" if right == "anywhere" else right
+    if party.section == "job":
+        column = party.own.get(row, party.column)
+        if column == "own" and party.label.endswith("by maintainer"):
+            column = "own-maintainer"
+        if column != "ended" and route not in table.jobs:
+            return Outcome.DENIED
+        return table.cells["job", placed if route in table.jobs else "pull"][row, column]
+    cells = table.cells["people", placed]
+    outcome = cells[row, party.column]
+    if party.anonymous and (right == "anywhere" or (right != "know" and not route.startswith("GET"))):
+        return Outcome.LOGIN
+    needed = table.reading if route.startswith("GET") else table.changing
+    if party.scopes is not None and outcome is not Outcome.REFUSED and needed.isdisjoint(party.scopes):
+        return Outcome.DENIED
+    return outcome
+
+
+def shows(outcome: Outcome, answer: Answer, right: str) -> bool:
+    """Whether a refusal shows as it should."""
+    what = "Repository" if right == "anywhere" else "Project"
+    document = json.loads(answer.body)
+    match outcome:
+        case Outcome.DENIED:
+            return answer.status == 403 and (
+                document.get("error") == "insufficient_scope" or document["message"].startswith("403 Forbidden - ")
+            )
+        case Outcome.HIDDEN:
+            return (answer.status, document) == (404, {"message": f"404 {what} Not Found"})
+        case _:
+            return answer.status == 401 and document["message"].startswith("401 Unauthorized")
+
+
+def shows_allowed(answer: Answer, route: str) -> bool:
+    """Whether an allowed request shows so. What is deleted, moved and restored has an id that no repository has."""
+    document = json.loads(answer.body)
+    if "/packages" in route:
+        return answer.status == 404 and "/registry/repositories" in document["message"]
+    if read_table().routes[route] in ("delete-tag", "manage"):
+        return (answer.status, document) == (404, {"message": "404 Repository Not Found"})
+    if route.endswith("{tag_name}"):
+        return (answer.status, document) == (404, {"message": "404 Tag Not Found"})
+    return answer.status == 200
+
+
+def path_of(rig: Rig, row: str, route: str) -> str:
+    nine, pattern = rig.groves.group, route.split()[1]
+    name = nine.name_of(row)
+    project = nine.projects[row].path if row in nine.projects else name.rpartition("/")[0]
+    id = rig.ids.get(name, NO_ID) if read_table().routes[route] not in ("delete-tag", "manage") else NO_ID
+    encoded = str(id) if pattern.startswith("/registry") else project.replace("/", "%2F")
+    return "/api/v4" + pattern.format(id=encoded, repository_id=id, tag_name="absent", package_id=1)
+
+
+def send(client: Kept, route: str, path: str, headers: list[Header], row: str) -> Answer:
+    method, body = route.split()[0], b""
+    if method in ("PUT", "POST"):
+        body = json.dumps({"container_registry_access_level": row.partition("/")[2] or "enabled"}).encode()
+        headers = [*headers, ("Content-Type", "application/json")]
+    return client.send(method, path, headers, body)
+
+
+def test_each_route_is_for_whom_the_table_says(rig: Rig) -> None:
+    parties = [party for party in rig.groves.parties if headers_of(party) is not None]
+    work = [lambda client, differences, party=party: ask(client, differences, rig, party) for party in parties]
+    compare(rig.server, work).check(at_least=len(parties) * 55)
+
+
+def ask(client: Kept, differences: Differences, rig: Rig, party: Party) -> None:
+    """Compares all that one party may do at the nine projects, and at one that does not exist."""
+    headers = headers_of(party) or []
+    for route, right in read_table().routes.items():
+        if right in ("groups", "self") or "/packages" in route:
+            continue
+        for row in [*rig.groves.group.projects, ABSENT]:
+            if right == "admin" and row == ABSENT and party.section == "job":
+                continue
+            answer = send(client, route, path_of(rig, row, route), headers, row)
+            outcome = expected(party, row, route)
+            right_answer = shows_allowed(answer, route) if outcome is Outcome.YES else shows(outcome, answer, right)
+            repeated = not party.anonymous and party.secret.encode() in answer.body
+            where = f"{party.label} / {row} / {route}"
+            differences.note(right_answer and not repeated, f"{where}: not {outcome}", answer)
+
+
+def test_the_list_of_the_group_holds_what_may_be_pulled(rig: Rig) -> None:
+    parties = [
+        party
+        for party in rig.groves.parties
+        if party.anonymous or (party.scopes is not None and not party.scopes.isdisjoint(read_table().reading))
+    ]
+    work = [lambda client, differences, party=party: ask_group(client, differences, rig, party) for party in parties]
+    compare(rig.server, work).check(at_least=len(parties) * 2)
+
+
+def ask_group(client: Kept, differences: Differences, rig: Rig, party: Party) -> None:
+    nine, headers = rig.groves.group, headers_of(party) or []
+    group = f"/api/v4/groups/{nine.place.replace('/', '%2F')}"
+    outcomes = {
+        nine.name_of(row): expected(party, row, "GET /projects/{id}/registry/repositories") for row in nine.projects
+    }
+    answer = client.send("GET", f"{group}/registry/repositories?per_page=100", headers)
+    shown = client.send("GET", group, headers)
+    if Outcome.REFUSED in outcomes.values():
+        differences.note(answer.status == shown.status == 401, party.label, answer)
+        differences.note(shown.status == 401, party.label, shown)
+        return
+    names = sorted(name for name, outcome in outcomes.items() if outcome is Outcome.YES)
+    listed = [entry["path"] for entry in json.loads(answer.body)]
+    differences.note(listed == names, f"{party.label}: not {names}", answer)
+    differences.note(shown.status == 200, party.label, shown)
+
+
+def test_the_server_shows_itself_to_every_token_of_the_api(rig: Rig) -> None:
+    with Kept(rig.server.port) as client:
+        for route in (route for route, right in read_table().routes.items() if right == "self"):
+            for party in rig.groves.parties:
+                if (headers := headers_of(party)) is None:
+                    continue
+                answer = client.send("GET", f"/api/v4{route.split()[1]}", headers)
+                ended = party.column in ("ended", "blocked") or party.section == "deploy" or party.anonymous
+                narrow = party.section == "job" or read_table().reading.isdisjoint(party.scopes or ())
+                assert answer.status == (401 if ended else 403 if narrow else 200), (route, party.label, answer)
