@@ -23,8 +23,8 @@ class AuditedChanges:
     def deleted(
         self, call: Call[Any], status: int, repository: str, tag: Tag | None = None, digest: Digest | None = None
     ) -> None:
-        """Note that a repository, or a tag of it, was deleted. `status`: of the response; `digest`: what the tag pointed
-        to."""
+        """Note that a repository, or a tag of it, was deleted. `status`: of the response; `digest`: of what the tag
+        pointed to."""
         subject = Subject.REPOSITORY if tag is None else Subject.TAG
         text = None if digest is None else str(digest)
         event = _event(call, EventKind.DELETE, subject, repository)

@@ -34,7 +34,9 @@ _LISTS = {CredentialKind.PERSONAL_TOKEN: PERSONAL_TOKENS, CredentialKind.DEPLOY_
 @with_session
 def explain(
     session: Session,
-    action: Annotated[Action, typer.Argument(metavar="pull|push|delete|admin|know|delete-tag|manage", help="What is to be done.")],
+    action: Annotated[
+        Action, typer.Argument(metavar="pull|push|delete|admin|know|delete-tag|manage", help="What is to be done.")
+    ],
     path: Annotated[str, typer.Argument(metavar="PATH", help="A project, a group, or an image.")],
     user: Annotated[str | None, typer.Option("--user", metavar="U", help="With the password of this user.")] = None,
     token: Annotated[
