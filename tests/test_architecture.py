@@ -74,6 +74,7 @@ PINNED = {
     "cryptography": ["gateway.keys"],
     "argon2": ["gateway.auth"],
     "jwt": ["gateway.auth"],
+    "re2": ["gateway.namespaces"],
     "asyncpg": ["gateway.db"],
     "prometheus_client": ["gateway.observability"],
     "typer": ["gateway.cli"],

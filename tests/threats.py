@@ -43,6 +43,7 @@ AUDIT_FILE = "tests/gateway/audit/test_file.py"
 AUDIT_LOG = "tests/gateway/audit/test_log.py"
 AUDITED = "tests/gateway/v2/test_audited.py"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
+CLEANUP = "tests/gateway/registry/test_cleanup.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -4630,6 +4631,38 @@ THREATS = [
         "The audit log repeats a credential or a signed query of a request.",
         "An event has names and numbers of credentials, and the canonical name of a repository, and nothing else of a request.",
         (f"{AUDITED}::test_the_audit_log_has_no_credential_and_no_query",),
+    ),
+    Threat(
+        "a regular expression that explodes",
+        "A cleanup rule has a regular expression that takes minutes for one name, and the server does nothing else.",
+        "RE2 matches in linear time, within a bounded memory; what does not fit into that is refused when it is written.",
+        (
+            f"{CLEANUP}::test_a_pattern_that_explodes_elsewhere_is_matched_in_linear_time",
+            f"{CLEANUP}::test_a_rule_that_cannot_be_meant_is_refused_with_its_parameter",
+        ),
+        Disarm(
+            "gateway/namespaces/tag_pattern.py",
+            "return re2.compile(text.encode(), options)",
+            'return __import__("re").compile(text.encode())',
+        ),
+    ),
+    Threat(
+        "a cleanup without dates",
+        "The dates of tags are unknown, and a cleanup takes all of them for old.",
+        "A tag whose date is unknown is never deleted, and counts as the newest of those that are kept.",
+        (f"{CLEANUP}::test_a_tag_of_unknown_date_is_never_deleted_and_counts_as_the_newest",),
+        Disarm("gateway/registry/cleanup.py", "        if date is None:\n", "        if False:\n"),
+    ),
+    Threat(
+        "a cleanup that judges in the wrong order",
+        "Tags come in another order than by date, and the newest are deleted in place of the oldest.",
+        "A tag that comes after an older one ends the run before it is judged.",
+        (f"{CLEANUP}::test_tags_in_another_order_are_refused_before_one_is_judged_wrongly",),
+        Disarm(
+            "gateway/registry/cleanup.py",
+            "if self._before is not None and (date is None or date > self._before):",
+            "if False:",
+        ),
     ),
 ]
 

@@ -101,6 +101,10 @@ class ExpiryInvalid(TreeError):
     """The text is not a time at which something can expire, or the time is not allowed."""
 
 
+class TagPatternInvalid(TreeError):
+    """The text is no regular expression that names of tags can be matched with."""
+
+
 class PinRefused(TreeError):
     """A group or project cannot be shown as of a moment, of which something is collected."""
 
