@@ -26,12 +26,14 @@ class Subject(Enum):
 
 
 class Surface(Enum):
-    """Where it was done: by the registry's API, by the REST API, by a command, or by the cache for whoever pulls."""
+    """Where it was done: by the registry's API, the REST API, a command, a cleanup policy, or the cache for whoever
+    pulls."""
 
     REGISTRY = "registry"
     REST = "rest"
     COMMAND = "command"
     CACHE = "cache"
+    CLEANUP = "cleanup"
 
 
 class AuditEvent(NamedTuple):

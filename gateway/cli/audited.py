@@ -27,18 +27,21 @@ class Deletion:
 
 def note_deletions(settings: Settings, deletions: Sequence[Deletion]) -> None:
     """Note deletions in the audit log; what it cannot take is told of on stderr, for the deletion itself is done."""
-    now, who = time.time(), _who()
-    _append(settings, [_event(now, who, deletion) for deletion in deletions])
+    now, who = time.time(), who_commands()
+    append_events(settings, [_event(now, who, deletion) for deletion in deletions])
 
 
 def note_move(settings: Settings, moved: Moved) -> None:
     """Note a move in the audit log, as `note_deletions` does a deletion."""
     subject = Subject(moved.kind.value)
-    event = AuditEvent(time.time(), EventKind.MOVE, subject, Surface.COMMAND, moved.new, former=moved.old, who=_who())
-    _append(settings, [event])
+    event = AuditEvent(
+        time.time(), EventKind.MOVE, subject, Surface.COMMAND, moved.new, former=moved.old, who=who_commands()
+    )
+    append_events(settings, [event])
 
 
-def _append(settings: Settings, events: Sequence[AuditEvent]) -> None:
+def append_events(settings: Settings, events: Sequence[AuditEvent]) -> None:
+    """Append events to the audit log; what it cannot take is told of on stderr."""
     file = configured_audit(settings)
     if file is None or not events:
         return
@@ -65,6 +68,6 @@ def _event(now: float, who: str, deletion: Deletion) -> AuditEvent:
     )
 
 
-def _who() -> str:
+def who_commands() -> str:
     """Names the user who typed the command, as far as sudo tells; else the one that it runs as."""
     return f"command of {os.environ.get('SUDO_USER') or name_of_user(os.geteuid())}"

@@ -146,6 +146,13 @@ CATALOGUE: Mapping[str, Entry] = {
             "restore": Entry("Point a deleted or moved tag to what it pointed to", "tag restore team/app:v1"),
         },
     ),
+    "cleanup": Entry(
+        "Show and run the cleanup policies of projects",
+        commands={
+            "status": Entry("Show the cleanup policies with their last runs", "cleanup status"),
+            "run": Entry("Run the cleanup policy of a project now", "cleanup run team/app --dry-run"),
+        },
+    ),
     "audit": Entry(
         "Show who pulled, pushed and deleted what",
         commands={"list": Entry("List events of the audit log", "audit list --since 2h --user alice")},

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.audited import Deletion, note_deletions
+from gateway.cli.cleanup_options import CleanupOptions
 from gateway.cli.folder import open_existing, open_made, place_to_list, read_pages
 from gateway.cli.moving import NewPathArgument, OldPathArgument, move, print_moved
 from gateway.cli.output import Document, print_values
@@ -19,8 +20,9 @@ from gateway.cli.quota_option import QuotaOption, apply_quota
 from gateway.cli.readable import changes
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
-from gateway.db import moves, paths, projects, quotas, repositories
+from gateway.db import cleanups, moves, paths, projects, quotas, repositories
 from gateway.db.connection import Connection
+from gateway.namespaces.cleanup_policy import CleanupPolicy
 from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.node import Visibility
 from gateway.namespaces.paths import parse_project_path
@@ -31,7 +33,7 @@ from gateway.settings.tables import Settings
 app = plain_app()
 
 _HEADINGS = ["Path", "Visibility", "Registry"]
-_SHOWN = ["path", "visibility", "registry", "job_allow", "quota", "stored_bytes", "pinned_at", "created_at"]
+_SHOWN = ["path", "visibility", "registry", "job_allow", "quota", "stored_bytes", "pinned_at", "cleanup", "created_at"]
 
 ProjectPath = Annotated[str, typer.Argument(metavar="PATH", help="The full path of the project, such as team/app.")]
 
@@ -75,17 +77,21 @@ class ProjectOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A project with the paths of the nodes whose jobs it allows, and the bytes that it stores."""
+    """A project with the paths of the nodes whose jobs it allows, the bytes that it stores, and its cleanup policy;
+    None where it never had one."""
 
     project: Project
     job_allow: Sequence[str]
     stored_bytes: int
+    cleanup: CleanupPolicy | None
 
     @classmethod
     async def read(cls, connection: Connection, project: Project) -> "_Shown":
         """Read what is shown of a project beside itself."""
         allowed = await projects.allowed_paths(connection, project.id)
-        return cls(project, allowed, await quotas.stored_bytes(connection, project.id))
+        stored = await cleanups.find(connection, project.id)
+        policy = None if stored is None else stored.policy
+        return cls(project, allowed, await quotas.stored_bytes(connection, project.id), policy)
 
 
 @app.command()
@@ -119,9 +125,11 @@ def show(session: Session, path: ProjectPath) -> None:
 
 @app.command()
 @with_session
-def update(session: Session, path: ProjectPath, options: ProjectOptions, as_of: AsOfOption = None) -> None:
+def update(
+    session: Session, path: ProjectPath, options: ProjectOptions, cleanup: CleanupOptions, as_of: AsOfOption = None
+) -> None:
     """Change the given properties of a project; the others stay. A running server applies them to its next request."""
-    before, shown = map(_full_document, asyncio.run(_update(session.settings, path, options, as_of)))
+    before, shown = map(_full_document, asyncio.run(_update(session.settings, path, options, cleanup, as_of)))
     told = changes(before, shown, datetime.now(UTC))
     session.print(shown, lambda: print(f"updated project {path}: {told}"))
 
@@ -165,7 +173,9 @@ async def _get(settings: Settings, path: str) -> _Shown:
         return await _Shown.read(connection, project)
 
 
-async def _update(settings: Settings, path: str, options: ProjectOptions, as_of: str | None) -> tuple[_Shown, _Shown]:
+async def _update(
+    settings: Settings, path: str, options: ProjectOptions, cleanup: CleanupOptions, as_of: str | None
+) -> tuple[_Shown, _Shown]:
     """Change a project; returns it as it was, and as it is."""
     async with open_existing(settings) as database, database.write() as connection:
         before = await _Shown.read(connection, await projects.get(connection, path))
@@ -173,6 +183,9 @@ async def _update(settings: Settings, path: str, options: ProjectOptions, as_of:
         await projects.update(connection, project)
         if options.job_allow is not None:
             await projects.allow_jobs_of(connection, project, options.job_allow)
+        if cleanup.are_given:
+            policy = cleanup.apply(before.cleanup or CleanupPolicy())
+            await cleanups.save(connection, project.id, policy, datetime.now(UTC))
         await apply_pin(connection, project.key, path, as_of, datetime.now(UTC))
         return before, await _Shown.read(connection, await projects.get(connection, path))
 
@@ -223,4 +236,5 @@ def _document(project: Project) -> dict[str, object]:
 
 
 def _full_document(shown: _Shown) -> Document:
-    return {**_document(shown.project), "job_allow": shown.job_allow, "stored_bytes": shown.stored_bytes}
+    own: Document = {"job_allow": shown.job_allow, "stored_bytes": shown.stored_bytes}
+    return {**_document(shown.project), **own, "cleanup": None if shown.cleanup is None else asdict(shown.cleanup)}

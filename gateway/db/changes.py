@@ -98,6 +98,17 @@ async def announce_all(connection: AsyncConnection, concern: Concern, keys: Coll
     await notify_readers(connection)
 
 
+async def announce_selected(connection: AsyncConnection, selected: Select[Any, Any], kept: int = KEPT) -> None:
+    """Write down several changes, whose concerns and keys are selected, with as many statements as for one.
+
+    There are far fewer than `kept`: a batch of what is deleted.
+    """
+    await connection.execute(insert(changes).from_select(["concern", "key"], selected))
+    last = (await connection.execute(last_number())).scalar_one()
+    await connection.execute(delete(changes).where(changes.c.seq <= last - kept))
+    await notify_readers(connection)
+
+
 class ChangeSignal(ABC):
     """Keeps the memories of one process true to the database: `catch_up` before a lookup, then trust the memory.
 

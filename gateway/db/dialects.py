@@ -1,9 +1,10 @@
 """Statements that each database engine words in its own way, in one place."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, text, type_coerce
+from sqlalchemy import Column, ColumnElement, String, Table, Text, any_, func, literal, select, text, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -45,6 +46,17 @@ def insert_or_renew(
 def unindexed(column: "Column[str]") -> ColumnElement[str]:
     """A column of texts as an expression that no index serves, for what must take as long whatever lies in between."""
     return type_coerce(column.concat(""), column.type)
+
+
+def among(dialect: str, column: "Column[str]", values: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a text is among some that were read from the database, which are one value of the statement.
+
+    A list of hundreds, in each of several statements, takes longer to bind than to look up.
+    """
+    if dialect == POSTGRESQL:
+        return column == any_(literal(list(values), postgresql.ARRAY(Text)))
+    listed = func.json_each(literal(json.dumps(values), String)).table_valued("value")
+    return column.in_(select(type_coerce(listed.c.value, String)))
 
 
 async def notify_readers(connection: AsyncConnection) -> None:

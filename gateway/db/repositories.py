@@ -110,6 +110,13 @@ async def list_ids_of_project(connection: AsyncConnection, project_id: int, afte
     return list(await connection.scalars(listed))
 
 
+async def list_present(connection: AsyncConnection, project_id: int, after: int, limit: int) -> list[StoredRepository]:
+    """List the first repositories of a project after an id, without deleted ones."""
+    of_project = repositories.c.project_id == project_id, repositories.c.id > after, repositories.c.deleted_at.is_(None)
+    rows = await connection.execute(select(repositories).where(*of_project).order_by(repositories.c.id).limit(limit))
+    return [_repository(row) for row in rows]
+
+
 async def list_paths(connection: AsyncConnection, project_ids: Collection[int], after: str, limit: int) -> list[str]:
     """List the paths of the first repositories of some projects after a path, in their byte order.
 

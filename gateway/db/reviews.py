@@ -76,6 +76,15 @@ async def review_manifest(connection: AsyncConnection, manifest_id: int, event: 
     await connection.execute(_review_of_manifest(connection.dialect.name), values)
 
 
+async def review_tagged_manifests(
+    connection: AsyncConnection, which: ColumnElement[bool], event: ReviewEvent, now: datetime
+) -> None:
+    """Request the review of each manifest that some tags point to; call it before they are deleted."""
+    values = literal(event.value), literal(now, schema.Moment)
+    some = select(schema.tags.c.manifest_id, *values).where(which).distinct()
+    await connection.execute(_renew_manifests(connection.dialect.name, some))
+
+
 async def review_related_manifests(
     connection: AsyncConnection, repository_id: int, manifest_id: int, event: ReviewEvent, now: datetime
 ) -> None:

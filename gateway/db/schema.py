@@ -298,6 +298,7 @@ tags = Table(
     Column("created_at", Moment, nullable=False),
     Column("moved_at", Moment, nullable=False),
     PrimaryKeyConstraint("repository_id", "name"),
+    Index("ix_tags_repository_id_moved_at_name", "repository_id", "moved_at", "name"),
 )
 
 # What tags of repositories of pinned projects pointed to at the moment of the pin.
@@ -325,6 +326,41 @@ tag_events = Table(
     CheckConstraint("event IN ('create', 'move', 'delete')", name="event"),
     Index("ix_tag_events_repository_id_name_id", "repository_id", "name", "id"),
     sqlite_autoincrement=True,
+)
+
+# Cleanup policies of projects. `run_at`: when the run began that is not complete; `leased_by`, `leased_until`: who goes
+# on with it, and until when nobody else does. `completed_at`, `deleted`: of the last run, or of the one that goes on;
+# `problem`: why that did nothing, or why the policy has disabled itself.
+cleanup_policies = Table(
+    "cleanup_policies",
+    metadata,
+    Column("project_id", StoredId, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
+    Column("enabled", Boolean, nullable=False),
+    Column("cadence", String(8), nullable=False),
+    Column("keep_n", Integer),
+    Column("older_than", String(8)),
+    Column("name_regex_delete", StoredText(255), nullable=False),
+    Column("name_regex_keep", StoredText(255)),
+    Column("next_run_at", Moment, nullable=False, index=True),
+    Column("run_at", Moment),
+    Column("leased_by", String(32)),
+    Column("leased_until", Moment),
+    Column("completed_at", Moment),
+    Column("deleted", Integer, nullable=False),
+    Column("problem", StoredText),
+)
+
+# What the last run of its project's policy did to a repository. `run_at`: which run that was; `completed_at`, `kept`:
+# NULL where it did not come to the end.
+repository_cleanups = Table(
+    "repository_cleanups",
+    metadata,
+    Column("repository_id", StoredId, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("run_at", Moment, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("completed_at", Moment),
+    Column("deleted", Integer, nullable=False),
+    Column("kept", Integer),
 )
 
 # Uploads that are not finished. `received`: bytes that have arrived in the file, which may have lost some of them where

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     Row,
     Select,
+    and_,
     bindparam,
     exists,
     insert,
@@ -104,12 +105,17 @@ async def note_deletions(
     connection: AsyncConnection, repository_id: int, manifest_id: int, now: datetime, actor: str
 ) -> None:
     """Note the deletion of every tag that points to a manifest; call it before that is deleted."""
+    which = and_(_tags.c.manifest_id == manifest_id, _tags.c.repository_id == repository_id)
+    await note_deletions_of(connection, which, now, actor)
+
+
+async def note_deletions_of(connection: AsyncConnection, which: ColumnElement[bool], now: datetime, actor: str) -> None:
+    """Note the deletion of some tags; call it before they are deleted."""
     values = (literal(TagChange.DELETE.value), literal(now, schema.Moment), literal(actor))
     pointing = select(_tags.c.repository_id, _tags.c.name, *values, _manifests.c.digest)
     pointing = pointing.join(_manifests, _manifests.c.id == _tags.c.manifest_id).order_by(_tags.c.name)
-    chosen = pointing.where(_tags.c.manifest_id == manifest_id, _tags.c.repository_id == repository_id)
     names = ["repository_id", "name", "event", "at", "actor", "from_digest"]
-    await connection.execute(insert(_events).from_select(names, chosen))
+    await connection.execute(insert(_events).from_select(names, pointing.where(which)))
 
 
 async def list_page(

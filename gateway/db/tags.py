@@ -1,10 +1,11 @@
 """Queries of tags of native repositories: each points to one manifest of its repository."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, Table, and_, bindparam, select
+from sqlalchemy import ColumnElement, Integer, Select, Table, and_, bindparam, literal, select, tuple_
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
@@ -14,9 +15,10 @@ from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.prepared import prepared
 from gateway.db import reviews, tag_events
-from gateway.db.changes import Concern, announce, announce_all, content_key
+from gateway.db.changes import Concern, announce, announce_all, announce_selected, content_key
+from gateway.db.dialects import among
 from gateway.db.reviews import ReviewEvent
-from gateway.db.schema import manifests, pinned_tags, tags
+from gateway.db.schema import Moment, manifests, pinned_tags, tags
 from gateway.db.storable import SOUGHT_TEXT
 from gateway.db.tag_events import TagChange
 from gateway.db.windows import ListWindow, count, cut, holds
@@ -37,6 +39,20 @@ _INSERT = prepared(insert_into(tags))
 _MOVE = prepared(update_of(tags).where(_OF_TAG))
 _FIRST_PINNED = prepared(_select_names(pinned_tags).limit(bindparam("count", type_=Integer)))
 
+_BY_DATE = (
+    select(tags.c.name, tags.c.moved_at)
+    .where(tags.c.repository_id == bindparam("repository"))
+    .order_by(tags.c.moved_at.desc(), tags.c.name.desc())
+    .limit(bindparam("count", type_=Integer))
+)
+_LATEST = prepared(_BY_DATE)
+_NEXT_BY_DATE = prepared(
+    _BY_DATE.where(
+        tuple_(tags.c.moved_at, tags.c.name)
+        < tuple_(bindparam("moved", type_=Moment), bindparam("after", type_=SOUGHT_TEXT))
+    )
+)
+
 
 _DETAILS = select(tags.c.name, manifests.c.digest, tags.c.created_at, tags.c.moved_at).join_from(
     tags, manifests, tags.c.manifest_id == manifests.c.id
@@ -50,6 +66,14 @@ class StoredTag:
     tag: Tag
     digest: Digest
     created_at: datetime
+    moved_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DatedName:
+    """The name of a tag, and when it last moved to another manifest."""
+
+    name: str
     moved_at: datetime
 
 
@@ -126,6 +150,40 @@ async def delete(connection: AsyncConnection, repository_id: int, tag: Tag, now:
     await tag_events.note(connection, repository_id, tag, TagChange.DELETE, now, actor, former=manifest_id)
     await announce(connection, Concern.CONTENT, content_key(repository_id, tag))
     return True
+
+
+async def list_by_date(
+    connection: AsyncConnection, repository_id: int, after: DatedName | None, limit: int
+) -> list[DatedName]:
+    """List the first tags of a repository that come after one, by when they last moved, the latest first."""
+    values = {"repository": repository_id, "count": limit}
+    if after is None:
+        rows = await connection.execute(_LATEST, values)
+    else:
+        rows = await connection.execute(_NEXT_BY_DATE, values | {"moved": after.moved_at, "after": after.name})
+    return [DatedName(name, moved_at) for name, moved_at in rows]
+
+
+async def delete_unmoved(
+    connection: AsyncConnection, repository_id: int, chosen: Sequence[DatedName], now: datetime, actor: str
+) -> list[tuple[str, str]]:
+    """Delete those of at most BATCH tags that have not moved since they were listed; return their names, with the
+    digests that they pointed to. Otherwise as `delete`."""
+    listed = {tag.name: tag.moved_at for tag in chosen}
+    found = select(tags.c.name, tags.c.moved_at, manifests.c.digest)
+    found = found.join_from(tags, manifests, tags.c.manifest_id == manifests.c.id)
+    own, dialect = tags.c.repository_id == repository_id, connection.dialect.name
+    of_these = own, among(dialect, tags.c.name, list(listed))
+    rows = [row for row in await connection.execute(found.where(*of_these)) if row.moved_at == listed[row.name]]
+    if not rows:
+        return []
+    doomed = own & among(dialect, tags.c.name, [row.name for row in rows])
+    await reviews.review_tagged_manifests(connection, doomed, ReviewEvent.TAG_DELETE, now)
+    await tag_events.note_deletions_of(connection, doomed, now, actor)
+    keys = select(literal(Concern.CONTENT.value), literal(content_key(repository_id, "")).concat(tags.c.name))
+    await announce_selected(connection, keys.where(doomed))
+    await connection.execute(delete_from(tags).where(doomed))
+    return [(row.name, row.digest) for row in rows]
 
 
 async def announce_of(connection: AsyncConnection, repository_id: int, manifest_id: int) -> None:

@@ -29,7 +29,7 @@ def unprotected(name: str) -> str:
     return ""
 
 
-class Verdict(StrEnum):
+class TagVerdict(StrEnum):
     """What becomes of a tag: it is deleted, or the first reason why it stays."""
 
     DELETED = "deleted"
@@ -59,7 +59,7 @@ class JudgedTag:
     """A tag with its verdict. `rule`: what protects a protected one, in words."""
 
     tag: DatedTag
-    verdict: Verdict
+    verdict: TagVerdict
     rule: str = ""
 
 
@@ -88,23 +88,23 @@ class Judge:
         if verdict is not None:
             return JudgedTag(tag, verdict)
         protected = self._protection(tag.name)
-        return JudgedTag(tag, Verdict.PROTECTED if protected else Verdict.DELETED, protected)
+        return JudgedTag(tag, TagVerdict.PROTECTED if protected else TagVerdict.DELETED, protected)
 
-    def _by_name(self, name: str) -> Verdict | None:
+    def _by_name(self, name: str) -> TagVerdict | None:
         if name == LATEST:
-            return Verdict.LATEST
+            return TagVerdict.LATEST
         if not self._rule.delete.matches(name):
-            return Verdict.OTHER_NAME
+            return TagVerdict.OTHER_NAME
         keep = self._rule.keep
-        return Verdict.KEPT_NAME if keep is not None and keep.matches(name) else None
+        return TagVerdict.KEPT_NAME if keep is not None and keep.matches(name) else None
 
-    def _by_rank(self) -> Verdict | None:
+    def _by_rank(self) -> TagVerdict | None:
         if not self._free:
             return None
         self._free -= 1
-        return Verdict.NEWEST
+        return TagVerdict.NEWEST
 
-    def _by_date(self, date: datetime | None) -> Verdict | None:
+    def _by_date(self, date: datetime | None) -> TagVerdict | None:
         if date is None:
-            return Verdict.UNDATED
-        return Verdict.RECENT if self._limit is not None and date >= self._limit else None
+            return TagVerdict.UNDATED
+        return TagVerdict.RECENT if self._limit is not None and date >= self._limit else None

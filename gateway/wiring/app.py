@@ -35,6 +35,7 @@ from gateway.v2.root_selection import RootSelection, RootTable, at_listener, is_
 from gateway.v2.routes import RegistryApi
 from gateway.v2.token import TokenApi
 from gateway.wiring.checks import checking_suspects, scrubbing
+from gateway.wiring.cleanup import cleaning
 from gateway.wiring.from_settings import api_options, ops_options
 from gateway.wiring.lifespan import open_services
 from gateway.wiring.native import collecting, scrubbing_native, sweeping_uploads
@@ -79,6 +80,7 @@ async def running(
             services.metrics,
             services.server_state.closed,
         ),
+        cleaning(services),
         checking_upstreams(services) if check_upstreams else nullcontext(),
         checking_suspects(settings, services, pull_memory or PullMemory()) as repeated,
     ):

@@ -94,7 +94,7 @@ async def scrubbing_native(
 def native_inspector(folder: NativeFolder, native: NativeStore) -> tuple[NativeRows, NativeInspector]:
     """Make an inspector of native blobs for threads beside this event loop, and the rows that it reads."""
     blobs = native.uploads.native
-    rows = NativeRows(blobs.database, _run_from_threads())
+    rows = NativeRows(blobs.database, run_from_threads())
     return rows, NativeInspector(rows, FilesystemStore(folder.blobs, _set_aside_in(folder)), blobs.leases)
 
 
@@ -114,7 +114,7 @@ async def collecting(
 
     thread = CollectorThread(
         collector_of(folder, native, settings).step,
-        _run_from_threads(),
+        run_from_threads(),
         ProcessRole(folder.lock("collection")),
         settings.interval.total_seconds(),
         count,
@@ -129,7 +129,7 @@ def collector_of(folder: NativeFolder, native: NativeStore, settings: Collection
     return Collector(native.uploads.native, CollectionRule(settings.delay, folder.lock("backup")))
 
 
-def _run_from_threads() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+def run_from_threads() -> Callable[[Coroutine[Any, Any, Any]], Any]:
     """Make a function by which threads run coroutines on this event loop, and wait for their ends."""
     loop = asyncio.get_running_loop()
     return lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop).result()

@@ -19,10 +19,11 @@ from gateway.db.revisions import needed_revision
 from tests.gateway.cli.test_main import Terminal
 from tests.parts.postgresql import PASSWORD, Databases
 
+CLEANUPS = ("repository_cleanups", "cleanup_policies")
 REVIEWS = ("old_paths", "collection", "blob_removals", "manifest_reviews", "blob_reviews")
 STORE = ("uploads", "tags", "manifest_references", "manifests", "blob_links", "blobs", "repositories")
 BACK_TO_0004 = (
-    *(f"DROP TABLE {table}" for table in ("pinned_tags", "tag_events", *REVIEWS, *STORE)),
+    *(f"DROP TABLE {table}" for table in (*CLEANUPS, "pinned_tags", "tag_events", *REVIEWS, *STORE)),
     "DROP TABLE compatibility",
     "ALTER TABLE groups DROP COLUMN quota",
     "ALTER TABLE groups DROP COLUMN stored_bytes",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.cli.terminal import Terminal
+from tests.gateway.native_content import push
 from tests.parts.pages import PAGES, README, ROOT, blocks, commands
 
 IN_ORDER = "\n".join(PAGES[topic] for topic in ("groups", "pushing", "tokens", "ci", "gitlab-runner", "gitlab-ci"))
@@ -46,6 +47,17 @@ def test_the_commands_work_in_the_order_of_the_pages(prompt: Terminal) -> None:
     run_pages(prompt)
     [member] = prompt.json("member", "list", "team")
     assert (member["user"], member["role"]) == ("alice", "developer")
+
+
+def test_the_page_on_cleanup_shows_what_its_commands_print(prompt: Terminal) -> None:
+    prompt.done("group", "create", "team")
+    prompt.done("project", "create", "team/app")
+    push(prompt.data, "team/app", "team/app", [b"layer"], "v1", "build-1", "build-2", "latest")
+    for line, shown in commands(PAGES["cleanup"]):
+        words = shlex.split(line)
+        out = prompt.done(*words[1:])
+        assert not shown or out == shown, words
+    assert [tag["name"] for tag in prompt.json("tag", "list", "team/app")] == ["build-1", "build-2", "latest", "v1"]
 
 
 def test_the_pages_log_in_without_a_secret_among_the_arguments() -> None:

@@ -31,6 +31,7 @@ from tests.parts.gateway import ROOT
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 COLLECTION = ("collection", "blob_removals", "manifest_reviews", "blob_reviews")
+CLEANUPS = ("repository_cleanups", "cleanup_policies")
 SPAWN = multiprocessing.get_context("spawn")
 pytestmark = pytest.mark.usefixtures("real_migrations")
 
@@ -203,6 +204,7 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
         store = (
             "old_paths",
             *COLLECTION,
+            *CLEANUPS,
             "pinned_tags",
             "tag_events",
             "uploads",
@@ -290,7 +292,14 @@ async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade
         assert await tag_events.list_at(connection, repository.id, NOW) == []
 
 
+def take_back_0014(file: sqlite3.Connection) -> None:
+    for table in CLEANUPS:
+        file.execute(f"DROP TABLE {table}")
+    file.execute("DROP INDEX ix_tags_repository_id_moved_at_name")
+
+
 def take_back_0013(file: sqlite3.Connection) -> None:
+    take_back_0014(file)
     for table, place in (("blob_reviews", "since_digest_repository_id"), ("manifest_reviews", "since_manifest_id")):
         file.execute(f"CREATE INDEX ix_{table}_since ON {table} (since)")
         file.execute(f"DROP INDEX ix_{table}_{place}")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.namespaces.cleanup_rule import CleanupRule, CleanupRuleInvalid, parse_age, parse_rule
-from gateway.registry.cleanup import DatedTag, Judge, JudgedTag, Verdict, unprotected
+from gateway.registry.cleanup import DatedTag, Judge, JudgedTag, TagVerdict, unprotected
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 PATTERNS = [".*", "v.*", "v[0-9]+", "dev-.*", ".*1", "a|v1", "latest"]
@@ -49,7 +49,7 @@ def model(tags: Sequence[DatedTag], rule: CleanupRule, protected: set[str]) -> s
 
 
 def deleted(judged: Sequence[JudgedTag]) -> set[str]:
-    return {each.tag.name for each in judged if each.verdict is Verdict.DELETED}
+    return {each.tag.name for each in judged if each.verdict is TagVerdict.DELETED}
 
 
 names = st.one_of(st.just("latest"), st.from_regex(r"(v|dev-|a)[0-9]{0,2}", fullmatch=True).filter(bool))
@@ -89,28 +89,28 @@ def test_the_example_of_the_guide() -> None:
     ages = {"latest": 1, "production-v44": 8, "v44": 9, "dev-v42": 10, "production-v43": 11, "v43": 12, "v42": 13}
     tags = [DatedTag(name, days_ago(age)) for name, age in ages.items()]
     assert [each.verdict for each in judge(tags, parse_rule(".*", "production-.*", 1, "7d"), NOW)] == [
-        Verdict.LATEST,
-        Verdict.KEPT_NAME,
-        Verdict.NEWEST,
-        Verdict.DELETED,
-        Verdict.KEPT_NAME,
-        Verdict.DELETED,
-        Verdict.DELETED,
+        TagVerdict.LATEST,
+        TagVerdict.KEPT_NAME,
+        TagVerdict.NEWEST,
+        TagVerdict.DELETED,
+        TagVerdict.KEPT_NAME,
+        TagVerdict.DELETED,
+        TagVerdict.DELETED,
     ]
 
 
 def test_a_tag_of_unknown_date_is_never_deleted_and_counts_as_the_newest() -> None:
     tags = [DatedTag("unknown", None), DatedTag("old", days_ago(400))]
     verdicts = [each.verdict for each in judge(tags, parse_rule(".*"), NOW)]
-    assert verdicts == [Verdict.UNDATED, Verdict.DELETED]
+    assert verdicts == [TagVerdict.UNDATED, TagVerdict.DELETED]
     verdicts = [each.verdict for each in judge(tags, parse_rule(".*", keep_n=1), NOW)]
-    assert verdicts == [Verdict.NEWEST, Verdict.DELETED]
+    assert verdicts == [TagVerdict.NEWEST, TagVerdict.DELETED]
 
 
 def test_what_is_exactly_as_old_as_the_rule_says_stays() -> None:
     tags = [DatedTag("at", days_ago(7)), DatedTag("before", days_ago(7) - timedelta(microseconds=1))]
     verdicts = [each.verdict for each in judge(tags, parse_rule(".*", older_than="7d"), NOW)]
-    assert verdicts == [Verdict.RECENT, Verdict.DELETED]
+    assert verdicts == [TagVerdict.RECENT, TagVerdict.DELETED]
 
 
 def test_what_protects_a_tag_is_told_and_asked_only_where_it_matters() -> None:
@@ -122,14 +122,14 @@ def test_what_protects_a_tag_is_told_and_asked_only_where_it_matters() -> None:
 
     tags = [DatedTag("v2", days_ago(1)), DatedTag("v1", days_ago(2))]
     judged = list(judge(tags, parse_rule(".*", keep_n=1), NOW, protection))
-    assert judged == [JudgedTag(tags[0], Verdict.NEWEST), JudgedTag(tags[1], Verdict.PROTECTED, "rule 3")]
+    assert judged == [JudgedTag(tags[0], TagVerdict.NEWEST), JudgedTag(tags[1], TagVerdict.PROTECTED, "rule 3")]
     assert asked == ["v1"]
 
 
 def test_tags_in_another_order_are_refused_before_one_is_judged_wrongly() -> None:
     tags = [DatedTag("v1", days_ago(2)), DatedTag("v2", days_ago(1))]
     judged = judge(tags, parse_rule(".*", keep_n=1), NOW)
-    assert next(judged).verdict is Verdict.NEWEST
+    assert next(judged).verdict is TagVerdict.NEWEST
     with pytest.raises(ValueError, match="'v2' comes after an older one"):
         next(judged)
     with pytest.raises(ValueError, match="comes after an older one"):
@@ -164,7 +164,7 @@ def test_a_pattern_that_explodes_elsewhere_is_matched_in_linear_time() -> None:
     """Python's own engine takes a second for 24 characters of this, and twice as long for each further one."""
     rule, began = parse_rule("(a+)+b"), time.perf_counter()
     (judged,) = judge([DatedTag("a" * 24, days_ago(1))], rule, NOW)
-    assert judged.verdict is Verdict.OTHER_NAME
+    assert judged.verdict is TagVerdict.OTHER_NAME
     assert time.perf_counter() - began < 0.2
 
 
