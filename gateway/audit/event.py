@@ -12,6 +12,8 @@ class EventKind(Enum):
     DELETE = "delete"
     FILL = "fill"
     MOVE = "move"
+    RESTORE = "restore"
+    PIN = "pin"
 
 
 class Subject(Enum):
@@ -40,10 +42,10 @@ class AuditEvent(NamedTuple):
     """One event. None means that there is no such thing, or that it is not known.
 
     `at`: seconds since 1970. `path`: the repository as the main address names it; of a fill, the upstream and the image
-    there, and of a move the new path. `former`: the digest that a pushed tag pointed to before, or the path of what has
-    moved. `who`: whose credential was accepted, by names and
-    numbers that are no secrets. `user`: the name of that user or deploy token alone. `client`: the address of the
-    client. `outcome`: as X-Cache.
+    there, and of a move the new path. `former`: the digest that a pushed or restored tag pointed to before, the path of
+    what has moved, or the moment of an earlier pin. `who`: whose credential was accepted, by names and numbers that are
+    no secrets. `user`: the name of that user or deploy token alone. `client`: the address of the client. `outcome`: as
+    X-Cache, and of a pin its moment.
     """
 
     at: float

@@ -173,6 +173,28 @@ def read_events(path: Path, query: AuditQuery, after: WrittenEvent | None, limit
         raise DatabaseUnusable(f"{path} holds what this version does not know ({error}): use a newer one") from error
 
 
+def read_later(path: Path, surface: Surface, after: int | None) -> tuple[int, list[AuditEvent]]:
+    """Read the events of a surface that were written after the one of a number, in their order; return the number of
+    the last event with them. `after`: None for none of those that are there.
+
+    A file that was begun anew is read from its beginning. Blocks. Raises DatabaseUnusable.
+    """
+    if not path.exists():
+        return 0, []
+    with explained(path), closing(sqlite3.connect(path, timeout=5)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchall():
+            return 0, []
+        [last] = connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
+        if after is None or after == last:
+            return last, []
+        later = f"SELECT {_LIST} FROM events WHERE id > ? AND id <= ? AND surface = ? ORDER BY id"
+        rows = connection.execute(later, (after if after < last else 0, last, surface.value)).fetchall()
+    try:
+        return last, [_event(*row) for row in rows]
+    except ValueError as error:
+        raise DatabaseUnusable(f"{path} holds what this version does not know ({error}): use a newer one") from error
+
+
 def _conditions(query: AuditQuery) -> tuple[list[str], list[Any]]:
     conditions: list[str] = []
     values: list[Any] = []

@@ -1,4 +1,4 @@
-"""`audit`: who pulled, pushed and deleted what, and what was fetched into the cache."""
+"""`audit`: who pulled, pushed, deleted and restored what, and what was fetched into the cache."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -93,7 +93,7 @@ async def _read_pages(path: Path, query: AuditQuery) -> AsyncGenerator[Sequence[
 
 def _document(written: WrittenEvent) -> Document:
     event = written.event
-    former, latter = _move(event)
+    former, latter = _ends(event)
     return {
         "at": format_moment(datetime.fromtimestamp(event.at, UTC)),
         "who": event.who,
@@ -107,29 +107,30 @@ def _document(written: WrittenEvent) -> Document:
         "surface": event.surface.value,
         "user": event.user,
         "client": event.client,
-        "outcome": event.outcome,
+        "outcome": None if event.event is EventKind.PIN else event.outcome,
         "request_id": event.request_id,
     }
 
 
 def _row(written: WrittenEvent, now: datetime) -> Sequence[str]:
     event = written.event
-    changed = _move(event)
-    paths = event.event is EventKind.MOVE
-    shown = {name: text if paths else _short(text) for name, text in zip(("from", "to"), changed, strict=True)}
+    is_digest = event.event not in (EventKind.MOVE, EventKind.PIN)
+    shown = {name: _short(text) if is_digest else text for name, text in zip(("from", "to"), _ends(event), strict=True)}
     shown |= {"digest": _short(event.digest), "path": f"{event.path}:{event.tag}" if event.tag else event.path}
     return readable.row({**_document(written), **shown}, _COLUMNS, now)
 
 
-def _move(event: AuditEvent) -> tuple[str | None, str | None]:
+def _ends(event: AuditEvent) -> tuple[str | None, str | None]:
     """What was there before an event, and what is after it."""
     match event.event:
-        case EventKind.PUSH:
+        case EventKind.PUSH | EventKind.RESTORE:
             return event.former, event.digest
         case EventKind.DELETE:
             return event.digest, None
         case EventKind.MOVE:
             return event.former, event.path
+        case EventKind.PIN:
+            return event.former, event.outcome
     return None, None
 
 

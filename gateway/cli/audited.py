@@ -1,9 +1,10 @@
-"""Deletions and moves by commands, as events of the audit log."""
+"""Deletions, restores, moves and pins by commands, as events of the audit log."""
 
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
@@ -12,6 +13,7 @@ from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
 from gateway.cli.owner import name_of_user
 from gateway.cli.refusals import complain
 from gateway.db.moves import Moved
+from gateway.namespaces.expiry import format_moment
 from gateway.settings.tables import Settings
 from gateway.wiring.values import configured_audit
 
@@ -38,6 +40,29 @@ def note_move(settings: Settings, moved: Moved) -> None:
         time.time(), EventKind.MOVE, subject, Surface.COMMAND, moved.new, former=moved.old, who=who_commands()
     )
     append_events(settings, [event])
+
+
+def note_restored_tag(settings: Settings, path: str, tag: Tag, digest: Digest, former: Digest | None) -> None:
+    """Note that a tag was restored, as `note_deletions` does a deletion. `former`: what it pointed to before."""
+    restored = _restored(Subject.TAG, path)
+    before = None if former is None else str(former)
+    append_events(settings, [restored._replace(tag=tag.text, digest=str(digest), former=before)])
+
+
+def note_restored_repository(settings: Settings, path: str) -> None:
+    """Note that a repository was restored, as `note_deletions` does a deletion."""
+    append_events(settings, [_restored(Subject.REPOSITORY, path)])
+
+
+def note_pin(settings: Settings, subject: Subject, path: str, before: datetime | None, moment: datetime | None) -> None:
+    """Note that a group or project was pinned to a moment, as `note_deletions` does a deletion; None: to none."""
+    former, latter = (None if at is None else format_moment(at) for at in (before, moment))
+    event = AuditEvent(time.time(), EventKind.PIN, subject, Surface.COMMAND, path, former=former, who=who_commands())
+    append_events(settings, [event._replace(outcome=latter)])
+
+
+def _restored(subject: Subject, path: str) -> AuditEvent:
+    return AuditEvent(time.time(), EventKind.RESTORE, subject, Surface.COMMAND, path, who=who_commands())
 
 
 def append_events(settings: Settings, events: Sequence[AuditEvent]) -> None:

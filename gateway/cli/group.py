@@ -12,6 +12,8 @@ import typer
 from cache.index.admin import CacheAdmin
 from cache.policy.gate import OPEN
 from cache.sqlite import DatabaseUnusable
+from gateway.audit.event import Subject
+from gateway.cli.audited import note_pin
 from gateway.cli.folder import open_existing, open_made, read_groups
 from gateway.cli.gate_options import GateOptions
 from gateway.cli.input_file import InputFile, input_file
@@ -189,6 +191,8 @@ def update(
     """Change the given properties of a group; the others stay. A running server applies them to its next request."""
     change = _Change.of(options, gate, session.settings)
     before, group = asyncio.run(_update(session.settings, path, change, as_of))
+    if as_of is not None:
+        note_pin(session.settings, Subject.GROUP, path, before.as_of, group.as_of)
     told = _told(before, group, change)
     session.print(_document(group), lambda: print(f"updated group {path}: {told}"))
     _warn_of_cooldown(session, group, gate)

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.audited import Deletion, note_deletions
+from gateway.audit.event import Subject
+from gateway.cli.audited import Deletion, note_deletions, note_pin
 from gateway.cli.cleanup_options import CleanupOptions
 from gateway.cli.folder import open_existing, open_made, place_to_list, read_pages
 from gateway.cli.moving import NewPathArgument, OldPathArgument, move, print_moved
@@ -20,7 +21,7 @@ from gateway.cli.quota_option import QuotaOption, apply_quota
 from gateway.cli.readable import changes
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
-from gateway.db import cleanups, moves, paths, projects, quotas, repositories
+from gateway.db import cleanups, moves, paths, pins, projects, quotas, repositories
 from gateway.db.connection import Connection
 from gateway.namespaces.cleanup_policy import CleanupPolicy
 from gateway.namespaces.expiry import format_moment
@@ -129,7 +130,10 @@ def update(
     session: Session, path: ProjectPath, options: ProjectOptions, cleanup: CleanupOptions, as_of: AsOfOption = None
 ) -> None:
     """Change the given properties of a project; the others stay. A running server applies them to its next request."""
-    before, shown = map(_full_document, asyncio.run(_update(session.settings, path, options, cleanup, as_of)))
+    updated = asyncio.run(_update(session.settings, path, options, cleanup, as_of))
+    if as_of is not None:
+        note_pin(session.settings, Subject.PROJECT, path, *(one.project.pinned_at for one in updated))
+    before, shown = map(_full_document, updated)
     told = changes(before, shown, datetime.now(UTC))
     session.print(shown, lambda: print(f"updated project {path}: {told}"))
 
@@ -149,7 +153,8 @@ def delete(session: Session, path: ProjectPath) -> None:
     """Delete a project with its repositories, memberships, deploy tokens and jobs."""
     shown, held = asyncio.run(_delete(session.settings, path))
     note_deletions(session.settings, [Deletion(repository) for repository in held])
-    _print_done(session, shown, "deleted")
+    repositories = "its repository" if len(held) == 1 else f"its {len(held)} repositories"
+    _print_done(session, shown, "deleted", f"; only a backup brings {repositories} back" if held else "")
 
 
 async def _create(settings: Settings, path: str, options: ProjectOptions) -> _Shown:
@@ -200,6 +205,8 @@ async def _delete(settings: Settings, path: str) -> tuple[_Shown, list[str]]:
     async with open_existing(settings) as database:
         async with database.write() as connection:
             shown = await _Shown.read(connection, await projects.get(connection, path))
+            if shown.project.pinned_at is not None:
+                await pins.refuse(connection, path, shown.project.pinned_at)
             await projects.update(connection, replace(shown.project, registry=RegistryAccess.DISABLED))
         now = datetime.now(UTC)
         await purge_repositories(database, shown.project.id, now)
@@ -212,11 +219,10 @@ async def _read_repositories(project: str, connection: Connection, after: str, l
     return [found.path for found in await repositories.list_page(connection, after, limit, below=project)]
 
 
-def _print_done(session: Session, shown: _Shown, done: str) -> None:
+def _print_done(session: Session, shown: _Shown, done: str, more: str = "") -> None:
     path, visibility, registry = _row(shown.project)
-    session.print(
-        _full_document(shown), lambda: print(f"{done} project {path}: {visibility}, container registry {registry}")
-    )
+    text = f"{done} project {path}: {visibility}, container registry {registry}{more}"
+    session.print(_full_document(shown), lambda: print(text))
 
 
 def _row(project: Project) -> tuple[str, ...]:

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated
 
 import typer
 
 from cache.oci.names import RepositoryName
-from gateway.cli.audited import Deletion, note_deletions
+from gateway.cli.audited import Deletion, note_deletions, note_restored_repository
 from gateway.cli.folder import open_existing, place_to_list, read_pages
 from gateway.cli.moving import NewPathArgument, OldPathArgument, move, print_moved
 from gateway.cli.output import Document, print_values
@@ -19,7 +19,7 @@ from gateway.cli.refusals import Refused
 from gateway.cli.session import COMMAND_LINE, Session, with_session
 from gateway.db import moves, old_paths, paths, pins, repositories
 from gateway.db.connection import Connection
-from gateway.db.repositories import StoredRepository
+from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.db.repository_figures import RepositoryFigures, figures_of
 from gateway.namespaces.expiry import format_moment
 from gateway.registry.restoring import restore_repository
@@ -46,8 +46,17 @@ class _Shown:
 def list_all(
     session: Session,
     below: Annotated[str | None, place_to_list("The project, group or user whose repositories to list.")] = None,
+    deleted: Annotated[
+        bool, typer.Option("--deleted", help="Those that were deleted and can be restored.", show_default=False)
+    ] = False,
 ) -> None:
     """List all repositories, or those of a project, group or user."""
+    if deleted:
+        restorable = read_pages(session.settings, partial(_read_restorable, below), lambda found: str(found.id))
+        kept = session.settings.gc.delay
+        columns = ["path", "deleted_at", "by", "kept_until"]
+        asyncio.run(session.print_pages(restorable, lambda found: _deleted_document(found, kept), columns))
+        return
     pages = read_pages(session.settings, partial(_read_page, below), lambda shown: shown.repository.path)
     asyncio.run(session.print_pages(pages, _document, _COLUMNS))
 
@@ -87,7 +96,9 @@ def delete(session: Session, path: RepositoryPath) -> None:
 def restore(session: Session, path: RepositoryPath) -> None:
     """Restore a deleted repository with its tags and manifests, while its content is kept."""
     shown = asyncio.run(_restore(session.settings, path))
-    session.print(_full_document(shown), lambda: print(f"restored repository {path}: {_content(shown)}"))
+    name = shown.repository.path
+    note_restored_repository(session.settings, name)
+    session.print(_full_document(shown), lambda: print(f"restored repository {name}: {_content(shown)}"))
 
 
 async def get_repository(connection: Connection, path: str) -> StoredRepository:
@@ -111,6 +122,14 @@ async def _read_page(below: str | None, connection: Connection, after: str, limi
     return [_Shown(repository, figures[repository.id]) for repository in listed]
 
 
+async def _read_restorable(
+    below: str | None, connection: Connection, after: str, limit: int
+) -> Sequence[DeletedRepository]:
+    if below is not None and not after:
+        await paths.get(connection, below)
+    return await repositories.list_restorable(connection, int(after) if after else 0, limit, below=below)
+
+
 async def _get(settings: Settings, path: str) -> _Shown:
     async with open_existing(settings) as database, database.read() as connection:
         return await _read(connection, path)
@@ -128,7 +147,7 @@ async def _restore(settings: Settings, path: str) -> _Shown:
     async with open_existing(settings) as database, database.write() as connection:
         restored = await restore_repository(connection, RepositoryName.parse(path), datetime.now(UTC))
         await pins.require_unpinned(connection, restored.id)
-        return await _read(connection, path)
+        return await _read(connection, restored.path)
 
 
 async def _read(connection: Connection, path: str) -> _Shown:
@@ -147,6 +166,16 @@ def _document(shown: _Shown) -> Document:
         "path": shown.repository.path,
         "tags": shown.figures.tags,
         "bytes": shown.figures.bytes,
+    }
+
+
+def _deleted_document(found: DeletedRepository, kept: timedelta) -> Document:
+    return {
+        "id": found.id,
+        "path": found.path,
+        "deleted_at": format_moment(found.deleted_at),
+        "by": found.deleted_by,
+        "kept_until": format_moment(found.deleted_at + kept),
     }
 
 

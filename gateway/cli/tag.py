@@ -10,7 +10,7 @@ import typer
 
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
-from gateway.cli.audited import Deletion, note_deletions
+from gateway.cli.audited import Deletion, note_deletions, note_restored_tag
 from gateway.cli.folder import open_existing, read_pages
 from gateway.cli.output import Document
 from gateway.cli.plain_options import plain_app
@@ -78,7 +78,9 @@ def restore(
     now = datetime.now(UTC)
     wanted = None if digest is None else Digest.parse(digest)
     moment = None if at is None else parse_as_of(at, now)
-    restored = asyncio.run(_restore(session.settings, name, parsed, now, wanted, moment))
+    restored, former = asyncio.run(_restore(session.settings, name, parsed, now, wanted, moment))
+    if restored != former:
+        note_restored_tag(session.settings, name, parsed, restored, former)
     document: Document = {"repository": name, "name": parsed.text, "digest": str(restored)}
     session.print(document, lambda: print(f"restored tag {tag}, which points to {restored}"))
 
@@ -132,11 +134,14 @@ async def _read_events(
 
 async def _restore(
     settings: Settings, repository: str, tag: Tag, now: datetime, digest: Digest | None, moment: datetime | None
-) -> Digest:
+) -> tuple[Digest, Digest | None]:
+    """Restore a tag; return the digests that it points to and pointed to before."""
     async with open_existing(settings) as database, database.write() as connection:
         found = await get_repository(connection, repository)
         await pins.require_unpinned(connection, found.id)
-        return await restore_tag(connection, found, tag, now, COMMAND_LINE, digest=digest, moment=moment)
+        before = await manifests.stat(connection, found.id, tag)
+        restored = await restore_tag(connection, found, tag, now, COMMAND_LINE, digest=digest, moment=moment)
+        return restored, None if before is None else before.digest
 
 
 async def _delete(settings: Settings, repository: str, tag: Tag, now: datetime) -> Digest:

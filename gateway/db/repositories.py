@@ -204,6 +204,19 @@ async def find_deleted_by_id(connection: AsyncConnection, id: int) -> DeletedRep
     return to_deleted(row) if row else None
 
 
+async def list_restorable(
+    connection: AsyncConnection, after: int = 0, limit: int | None = None, *, below: str | None = None
+) -> list[DeletedRepository]:
+    """List the deleted repositories that can be restored in the order of their ids, or the first ones after an id.
+
+    `below`: path of the project, group or user's namespace that holds them, at whatever depth.
+    """
+    page = _DELETED.where(repositories.c.deleted_name.is_not(None), repositories.c.id > after)
+    if below is not None:
+        page = page.where(or_(projects.c.path == below, paths.is_below(projects.c.path, below)))
+    return [_deleted(row) for row in await connection.execute(page.order_by(repositories.c.id).limit(limit))]
+
+
 async def list_deleted(connection: AsyncConnection, before: datetime, limit: int) -> list[DeletedRepository]:
     """List the first repositories that were deleted before a time, the earliest deletion first; also those whose purge
     has begun."""

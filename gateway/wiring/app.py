@@ -38,7 +38,7 @@ from gateway.wiring.checks import checking_suspects, scrubbing
 from gateway.wiring.cleanup import cleaning
 from gateway.wiring.from_settings import api_options, ops_options
 from gateway.wiring.lifespan import open_services
-from gateway.wiring.native import collecting, scrubbing_native, sweeping_uploads
+from gateway.wiring.native import collecting, logging_commands, scrubbing_native, sweeping_uploads
 from gateway.wiring.reach import open_proxy_allowed, own_hosts
 from gateway.wiring.upstream_checks import checking_upstreams
 
@@ -81,6 +81,7 @@ async def running(
             services.server_state.closed,
         ),
         cleaning(services),
+        logging_commands(NativeFolder(settings.data), services.server_state.closed),
         checking_upstreams(services) if check_upstreams else nullcontext(),
         checking_suspects(settings, services, pull_memory or PullMemory()) as repeated,
     ):

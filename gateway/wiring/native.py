@@ -17,7 +17,8 @@ from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.store.spool import MakeRoom
 from cache.values import Damage
-from gateway.data_folder import NativeFolder
+from gateway.audit.command_lines import CommandLines
+from gateway.data_folder import NativeFolder, audit_file
 from gateway.db.engine import Database
 from gateway.maintenance.native_inspector import NativeInspector
 from gateway.maintenance.native_rows import NativeRows
@@ -121,6 +122,14 @@ async def collecting(
         metrics.show_collection_stopped,
     )
     async with at_work(thread, closed):
+        yield
+
+
+@asynccontextmanager
+async def logging_commands(folder: NativeFolder, closed: asyncio.Event) -> AsyncIterator[None]:
+    """Log what commands delete, restore, move and pin, as the audit log tells it. `closed`: as in `at_work`."""
+    role = ProcessRole(folder.lock("command-lines"))
+    async with at_work(CommandLines(audit_file(folder.data), role), closed):
         yield
 
 

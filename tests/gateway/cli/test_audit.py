@@ -151,6 +151,40 @@ def test_what_commands_delete_is_noted(terminal: Terminal, monkeypatch: pytest.M
     assert listed[0]["from"] == str(digest)
 
 
+def test_what_commands_restore_and_pin_is_noted(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "carol")
+    terminal.done("group", "create", "team")
+    terminal.done("project", "create", "team/app")
+    first = push(terminal.data, "team/app", "team/app", [b"one"], "v1")
+    second = push(terminal.data, "team/app", "team/app", [b"two", b"three"], "v1")
+    terminal.done("tag", "restore", "team/app:v1")
+    terminal.done("tag", "restore", "team/app:v1", "--digest", str(first))
+    terminal.done("tag", "delete", "team/app:v1")
+    terminal.done("tag", "restore", "team/app:v1", "--digest", str(second))
+    terminal.done("repository", "delete", "team/app")
+    terminal.done("repository", "restore", "team/app")
+    restored = terminal.json("audit", "list", "--event", "restore")
+    assert [(event["subject"], event["path"], event["tag"], event["from"], event["to"]) for event in restored] == [
+        ("tag", "team/app", "v1", str(second), str(first)),
+        ("tag", "team/app", "v1", None, str(second)),
+        ("repository", "team/app", None, None, None),
+    ], "a restore of what is there changes nothing"
+    terminal.done("group", "update", "team", "--as-of", "2026-03-05")
+    terminal.done("project", "update", "team/app", "--as-of", "2026-03-06")
+    terminal.done("project", "update", "team/app", "--visibility", "private")
+    terminal.done("group", "update", "team", "--as-of", "now")
+    fifth, sixth = "2026-03-05T00:00:00Z", "2026-03-06T00:00:00Z"
+    pinned = terminal.json("audit", "list", "--event", "pin")
+    assert [(event["subject"], event["path"], event["from"], event["to"], event["outcome"]) for event in pinned] == [
+        ("group", "team", None, fifth, None),
+        ("project", "team/app", fifth, sixth, None),
+        ("group", "team", fifth, None, None),
+    ]
+    assert {event["who"] for event in [*restored, *pinned]} == {"command of carol"}
+    assert f"restore\tteam/app:v1\t{str(first)[:19]}\t" in terminal.done("audit", "list", "--event", "restore")
+    assert f"pin\tteam/app\t-\t{fifth}\t{sixth}" in terminal.done("audit", "list", "--event", "pin")
+
+
 def test_a_deletion_that_cannot_be_noted_is_done_and_says_so(terminal: Terminal) -> None:
     terminal.done("group", "create", "team")
     terminal.done("project", "create", "team/app")

@@ -108,3 +108,12 @@ def test_what_lacks_room_is_refused_with_the_figures(pushed: Terminal) -> None:
     pushed.done("group", "update", "build", "--quota", "1KiB")
     said = pushed.refused("project", "move", "team/app", "build/app")
     assert "group 'build' has a quota of 1.0 KiB, of which 0 bytes are stored" in said
+
+
+def test_a_deleted_repository_is_restored_by_the_name_that_its_deletion_told(pushed: Terminal) -> None:
+    told = pushed.done("repository", "delete", "team/app/web")
+    [way_back] = re.findall(r"`registry-gateway (repository restore [a-z/]+)`", told)
+    pushed.done("group", "move", "team", "build/team")
+    pushed.done("project", "move", "build/team/app", "build/shop")
+    assert pushed.done(*way_back.split()).startswith("restored repository build/shop/web: 1 tags")
+    assert [event["path"] for event in pushed.json("audit", "list", "--event", "restore")] == ["build/shop/web"]

@@ -92,6 +92,27 @@ def test_a_deleted_repository_takes_nothing_from_others_and_is_restored(pushed: 
         assert refused.startswith(f"no deleted repository '{path}' is kept: it was never deleted, or its content is")
 
 
+def test_deleted_repositories_are_listed_until_they_are_restored(
+    pushed: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "PAGE_SIZE", 1)
+    assert pushed.json("repository", "list", "--deleted") == []
+    told = {path: pushed.json("repository", "delete", path) for path in ("team/sub/tool/x", "team/app/web", "team/app")}
+    listed = pushed.json("repository", "list", "--deleted")
+    assert [found["path"] for found in listed] == ["team/app", "team/app/web", "team/sub/tool/x"]
+    for found in listed:
+        assert (found["kept_until"], found["by"]) == (told[found["path"]]["kept_until"], "(command line)")
+    assert [found["path"] for found in pushed.json("repository", "list", "team/sub", "--deleted")] == [
+        "team/sub/tool/x"
+    ]
+    assert "there is no group, project or user 'none'" in pushed.refused("repository", "list", "none", "--deleted")
+    pushed.done("repository", "restore", "team/app/web")
+    pushed.done("group", "move", "team", "other")
+    again = pushed.done("repository", "list", "other", "--deleted").splitlines()
+    assert again[0] == "Path\tDeleted\tBy\tKept until"
+    assert [line.partition("\t")[0] for line in again[1:]] == ["other/app", "other/sub/tool/x"]
+
+
 def test_tags_are_listed_with_what_they_point_to_and_deleted(pushed: Terminal) -> None:
     digest = pushed.json("tag", "list", "team/app")[0]["digest"]
     assert pushed.json("tag", "list", "team/app") == [
@@ -147,6 +168,14 @@ def test_a_tag_is_restored_to_what_it_pointed_to_and_its_history_tells_all_of_it
     at = pushed.json("tag", "list", "team/app", "--at", "2026-03-04T05:06:07Z")
     assert [(tag["name"], tag["kept"]) for tag in at] == [("latest", True), ("v1", True)]
     assert pushed.json("tag", "list", "team/app", "--at", "2026-03-04") == []
+
+
+def test_a_tag_that_was_pushed_anew_after_its_deletion_leads_to_what_it_was_before(pushed: Terminal) -> None:
+    [first] = {tag["digest"] for tag in pushed.json("tag", "list", "team/app")}
+    pushed.done("tag", "delete", "team/app:v1")
+    push(pushed.data, "team/app", "team/app", [APP], "v1")
+    refused = pushed.refused("tag", "restore", "team/app:v1")
+    assert refused.endswith(f"nothing came before; of an earlier tag of this name, these can be restored: {first}")
 
 
 @pytest.mark.parametrize(
@@ -223,8 +252,20 @@ def test_a_deletion_that_was_interrupted_goes_on_when_it_is_repeated(
     assert "team/app" not in [found["path"] for found in pushed.json("repository", "list")]
 
 
-def test_a_project_is_deleted_with_its_repositories(pushed: Terminal) -> None:
+def test_a_pinned_project_is_not_deleted(pushed: Terminal) -> None:
+    pushed.done("group", "update", "team", "--as-of", "2026-03-05")
+    refused = pushed.refused("project", "delete", "team/app")
+    assert "group team is pinned" in refused
+    assert len(pushed.json("repository", "list", "team/app")) == 2
+    assert pushed.json("project", "show", "team/app")["registry"] == "enabled"
+    pushed.done("group", "update", "team", "--as-of", "now")
     pushed.done("project", "delete", "team/app")
+
+
+def test_a_project_is_deleted_with_its_repositories(pushed: Terminal) -> None:
+    told = pushed.done("project", "delete", "team/app")
+    content = "private, container registry enabled"
+    assert told == f"deleted project team/app: {content}; only a backup brings its 2 repositories back\n"
     assert [found["path"] for found in pushed.json("repository", "list")] == ["team/sub/tool/x"]
     pushed.done("project", "create", "team/app")
     assert pushed.json("repository", "list", "team/app") == []
