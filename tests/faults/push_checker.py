@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from .checker import EXCUSED_FOR, LONGEST_WAIT
 from .ledger import DEADLY, Deed, Done
-from .push_ledger import Change, Key, Look, Step, may_be_collected, permitted
+from .push_ledger import Change, Key, Look, Step, Thing, may_be_collected, permitted
+from .tag_order import crossed
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,23 @@ def undone_deletes(evidence: PushEvidence) -> Iterable[str]:
     for look, possible in misled(evidence):
         if None in possible:
             yield f"{look.key}{look.where} was {look.value} at {look.begun:.1f}, not {sentence(possible)}"
+
+
+def unordered_looks(evidence: PushEvidence) -> Iterable[str]:
+    """Rule: all looks at a tag and all its changes have one order, by whichever name it is read.
+
+    What is missing may have been collected, so of blobs and manifests this is not asked.
+    """
+    looks: dict[Key, list[Look]] = {}
+    for look in evidence.looks:
+        if look.key.thing is Thing.TAG:
+            looks.setdefault(look.key, []).append(look)
+    for key, of_key in looks.items():
+        for zone, other in crossed(evidence.changes.get(key, ()), of_key):
+            yield (
+                f"{key} was {zone.value} from {zone.first_end:.1f} to {zone.last_begin:.1f}, and meanwhile "
+                f"{other.value}, which was over by {other.first_end:.1f} or seen from {other.last_begin:.1f}"
+            )
 
 
 def strange_push_statuses(evidence: PushEvidence) -> Iterable[str]:
@@ -95,6 +113,7 @@ RULES: tuple[Rule, ...] = (
     wrong_pushed_bytes,
     lost_pushes,
     undone_deletes,
+    unordered_looks,
     strange_push_statuses,
     endless_pushes,
     pushes_broken_without_cause,

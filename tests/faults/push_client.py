@@ -110,15 +110,18 @@ class PushClient:
         )
         return answer
 
-    def look(self, key: Key, method: str = "GET") -> bool | None:
-        """Reads a key; whether something is there, and None where that did not become known."""
-        answer = self.send(f"look at {key.thing.value}", method, key.path, (200, 404), ACCEPT)
+    def look(self, key: Key, method: str = "GET", by: str | None = None) -> bool | None:
+        """Reads a key; whether something is there, and None where that did not become known. `by`: another name of its
+        repository."""
+        path = key.path if by is None else replace(key, repository=by).path
+        answer = self.send(f"look at {key.thing.value}", method, path, (200, 404), ACCEPT)
         if answer.status not in (200, 404):
             return None
         value = None
         if answer.status == 200:
             value = key.name if key.thing is Thing.BLOB else answer.headers.get("Docker-Content-Digest")
-        self.ledger.looked(Look(key, value, answer.begun, answer.ended))
+        where = "" if by is None else f", read as {by},"
+        self.ledger.looked(Look(key, value, answer.begun, answer.ended, where))
         return value is not None
 
 

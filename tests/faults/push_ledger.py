@@ -193,12 +193,16 @@ def closure(manifest: Key, needs: Mapping[Key, Sequence[Key]]) -> set[Key]:
 
 
 def permitted(changes: Sequence[Change], begun: float, ended: float) -> set[str | None]:
-    """What a look between two moments may show: each change that may be the last one made.
+    """What a look between two moments may show: the value of each of its candidates."""
+    return {change and change.value for change in candidates(changes, begun, ended)}
+
+
+def candidates(changes: Sequence[Change], begun: float, ended: float) -> list[Change | None]:
+    """Each change that may be the last one made when a look between two moments reads; None for none of them.
 
     An acknowledged change that ended before the look hides all that was over before it began.
     """
     settled = [change.begun for change in changes if change.acknowledged and change.until <= begun]
     last = max(settled, default=None)
     possible = [change for change in changes if change.begun <= ended and (last is None or change.until >= last)]
-    found = {change.value for change in possible}
-    return found if last is not None else found | {None}
+    return [*possible, None] if last is None else [*possible]

@@ -110,9 +110,14 @@ class Steward(Pusher):
             for path in (old, f"{away}/manifests/{manifest.digest}"):
                 self._client.send("GET of what has moved", "GET", path, (200,), ACCEPT)
         self._client.send("PUT to an old name", "PUT", old, (403,), kind, manifest.data)
-        for key in self._some(self._client.ledger.keys(self._name, Thing.TAG)):
+        tags = self._some(self._client.ledger.keys(self._name, Thing.TAG))
+        for key in tags:
             self._client.look(key)
+            self._client.look(key, by=away)
         self._transact(moving(away, self._name))
+        for key in tags:
+            self._client.look(key, by=away)
+            self._client.look(key)
 
     def _some(self, keys: list[Key]) -> list[Key]:
         return self._chance.sample(keys, min(LOOKS, len(keys)))

@@ -17,10 +17,14 @@ STEP = Step("PUT", "pusher/mix", 10, 11, 201, frozenset({201}), since=10)
 
 
 def found(
-    *steps: Step, changes: tuple[Change, ...] = (), look: Look | None = None, done: Done | None = None
+    *steps: Step,
+    changes: tuple[Change, ...] = (),
+    look: Look | None = None,
+    looks: tuple[Look, ...] = (),
+    done: Done | None = None,
 ) -> list[str]:
     """Names of the rules that find a violation."""
-    looks, deeds = [look] if look else [], [done] if done else []
+    looks, deeds = (look,) if look else looks, [done] if done else []
     against = judge_pushes(PushEvidence({TAG: changes}, looks, steps, deeds))
     return [rule for rule, sentences in against.items() if sentences]
 
@@ -141,3 +145,30 @@ def test_only_what_nothing_has_needed_for_the_delay_may_be_gone(
     look = Look(BLOB, None, moment, moment + 1)
     evidence = PushEvidence(by_key, [look], [], [], {MANIFEST: (BLOB,)}, delay)
     assert bool(judge_pushes(evidence)["lost_pushes"]) is is_lost
+
+
+MOVE = Change(TAG, OTHER, 20, 30, acknowledged=True)
+
+
+def test_looks_go_forward_while_a_tag_moves() -> None:
+    before, after = (look_at(ONE, 22), look_at(OTHER, 24)), (look_at(OTHER, 22), look_at(ONE, 24))
+    assert found(changes=(PUT, MOVE), looks=before) == []
+    assert found(changes=(PUT, MOVE), looks=after) == ["unordered_looks"]
+    overlapping = (Look(TAG, OTHER, 22, 26), Look(TAG, ONE, 24, 27))
+    assert found(changes=(PUT, MOVE), looks=overlapping) == []
+
+
+def test_what_was_never_acknowledged_and_seen_once_stays() -> None:
+    assert found(changes=(PUT, UNKNOWN), looks=(look_at(ONE, 32), look_at(OTHER, 34), look_at(OTHER, 36))) == []
+    assert found(changes=(PUT, UNKNOWN), looks=(look_at(OTHER, 32), look_at(ONE, 34))) == ["unordered_looks"]
+
+
+def test_a_tag_that_was_seen_is_not_absent_before_its_push_is_acknowledged() -> None:
+    slow = replace(PUT, begun=10, until=20)
+    assert found(changes=(slow,), looks=(look_at(None, 11), look_at(ONE, 13))) == []
+    assert found(changes=(slow,), looks=(look_at(ONE, 11), look_at(None, 13))) == ["unordered_looks"]
+
+
+def test_a_value_that_two_changes_explain_tells_nothing_of_their_order() -> None:
+    again = replace(PUT, begun=20, until=40)
+    assert found(changes=(PUT, MOVE, again), looks=(look_at(ONE, 22), look_at(OTHER, 24), look_at(ONE, 26))) == []
