@@ -551,6 +551,13 @@ THREATS = [
         Disarm("gateway/registry/collector.py", "now - self._rule.delay, now)\n", "now, now)\n"),
     ),
     Threat(
+        "a pinned project that is deleted",
+        "A project is pinned for a release, and deleted by a command with all that the pin shows.",
+        "The deletion is refused like that of its repositories, and names the pin.",
+        ("tests/gateway/cli/test_repositories.py::test_a_pinned_project_is_not_deleted",),
+        Disarm("gateway/cli/project.py", "if shown.project.pinned_at is not None:", "if False:"),
+    ),
+    Threat(
         "a restore of a repository that is half gone",
         "A deleted repository is restored while its purge runs, and shows tags whose images are missing.",
         "The purge begins in a transaction after which it cannot be restored, and begins only if it was not.",
@@ -616,6 +623,44 @@ THREATS = [
             "gateway/registry/collection_guard.py",
             "return self.deleted >= max(FEW, self.objects * MOST_OF_WINDOW)",
             "return False",
+        ),
+    ),
+    Threat(
+        "a collection that stopped unnoticed",
+        "Collection waits for somebody, one line of a log that was rotated long ago says so, and the disk fills.",
+        "It is logged again every hour, and `gc status` and `doctor` tell why, also where it waits for the clock.",
+        (
+            "tests/gateway/registry/test_collecting.py::test_a_stop_is_told_at_once_and_again_every_hour",
+            f"{COLLECTOR}::test_whoever_looks_is_told_why_nothing_is_collected_until_it_goes_on",
+            "tests/gateway/cli/test_idle_settings.py::test_doctor_tells_why_nothing_is_collected",
+        ),
+        Disarm(
+            "gateway/registry/collecting.py",
+            " or time.monotonic() - self._told_at >= REMIND_SECONDS",
+            "",
+        ),
+    ),
+    Threat(
+        "a pusher who stops collection for everybody",
+        "One repository gives up a thousand old images, which are most of what is old: nothing is collected any more.",
+        "What old content may go is a share of all content, whoever pushed it and when.",
+        (f"{COLLECTOR}::test_old_content_of_one_repository_stops_nothing_where_others_hold_more",),
+        Disarm(
+            "gateway/registry/collector.py",
+            "objects = await self._read(collection_state.count_objects)",
+            "objects = 0",
+        ),
+    ),
+    Threat(
+        "a backup that is restored for a deleted repository",
+        "A repository was deleted before the backup; a week later that is restored, and the repository purged at once.",
+        "A restore lets the time for which deleted repositories are kept begin anew.",
+        (
+            "tests/gateway/cli/test_backup_of_images.py"
+            "::test_a_repository_that_was_deleted_before_a_backup_is_kept_anew_after_a_restore",
+        ),
+        Disarm(
+            "gateway/db/restored.py", "where(deleted.is_not(None))", "where(deleted.is_(None), deleted.is_not(None))"
         ),
     ),
     Threat(

@@ -12,7 +12,7 @@ from cache.oci.errors import RegistryError
 from cache.sqlite import DatabaseUnusable, set_up
 from cache.store.filesystem import FilesystemStore
 from gateway.auth.exposure import is_loopback
-from gateway.cli.folder import read_formers, read_groups
+from gateway.cli.folder import read_collection, read_formers, read_groups
 from gateway.cli.idle_settings import find_idle_settings
 from gateway.cli.image import IMAGE_HELP, GroupOption, locate_argument
 from gateway.cli.output import Document, print_table
@@ -22,6 +22,7 @@ from gateway.cli.session import Session, with_session
 from gateway.data_folder import announced_server
 from gateway.doctor.check import Check, Remedy, failed, passed, warned
 from gateway.doctor.clients import PullTarget
+from gateway.doctor.collection import examine_collection
 from gateway.doctor.fallback import examine_fallback, reaches
 from gateway.doctor.installation import Installation, examine_server
 from gateway.doctor.machine import examine_machine
@@ -58,6 +59,10 @@ _REMEDIES = {
     Remedy.CLOSE_FALLBACK: "put the file of `registry-gateway client-config --no-fallback` there",
     Remedy.BLOCK_FALLBACK: "keep this machine from the upstream by its firewall, or name images by the prefix of the "
     "group: this client has no setting against it",
+    Remedy.CONFIRM_COLLECTION: "`registry-gateway gc run --dry-run` counts what would go; if it may, "
+    "`registry-gateway gc run --yes`",
+    Remedy.AWAIT_COLLECTION: "look at the clock of this machine, and whether the database belongs to the data folder "
+    "(`registry-gateway verify`); it goes on by itself once that is right",
 }
 
 ImageOption = Annotated[
@@ -107,6 +112,8 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
         remedy = find_remedy(error) or "restore it, or look at its owner and its disk"
         return [*checks, failed("databases", str(error), remedy)]
     checks += [installation.summary(), *installation.examine_accounts()]
+    collection = asyncio.run(read_collection(settings))
+    checks += examine_collection(collection.stopped_reason, asks=collection.stopped_at is not None)
     named = groups_named(settings)
     formers = asyncio.run(read_formers(settings, {group, *(path for _, path in named)}))
     checks += examine_moved_groups(named, formers)

@@ -11,7 +11,8 @@ import typer
 from gateway import data_folder
 from gateway.cli.owner import require_owner
 from gateway.cli.refusals import Refused, complain
-from gateway.db import groups, old_paths
+from gateway.db import collection_state, groups, old_paths
+from gateway.db.collection_state import CollectionState
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.setup import read_revision, set_up
@@ -72,6 +73,12 @@ async def read_formers(settings: Settings, names: Collection[str]) -> dict[str, 
     async with open_existing(settings) as database, database.read() as connection:
         found = await old_paths.follow_all(connection, names)
         return {name: former for name, former in found.items() if former.until > now}
+
+
+async def read_collection(settings: Settings) -> CollectionState:
+    """What garbage collection has noted. Raises Refused, DatabaseUnusable."""
+    async with open_existing(settings) as database:
+        return await database.query(collection_state.read)
 
 
 def place_to_list(help: str) -> Any:

@@ -143,15 +143,20 @@ async def would_delete_manifest(connection: AsyncConnection, review: ManifestRev
     return row is not None and not await _is_needed(connection, review, row, await _subject_of(connection, row))
 
 
-async def would_delete_blob(connection: AsyncConnection, review: BlobReview) -> int | None:
-    """The size of the blob that a review would delete now, in bytes; None where it would stay."""
-    digest, repository_id = str(review.digest), review.repository_id
-    if await _is_needed_by_repository(connection, review):
-        return None
-    elsewhere = exists().where(_links.c.digest == digest, _links.c.repository_id != repository_id)
-    waits = exists().where(_blob_reviews.c.digest == digest, _blob_reviews.c.repository_id != repository_id)
-    unneeded = select(_blobs.c.size).where(_blobs.c.digest == digest, ~elsewhere, ~waits)
-    size: int | None = await connection.scalar(unneeded)
+async def would_delete_blob(connection: AsyncConnection, review: BlobReview, before: datetime) -> int | None:
+    """The size of the blob that reviews which were requested before a time would delete, this one as the last of them,
+    in bytes; None where it would stay, or another review of it comes later."""
+    digest, pending, reviewed = str(review.digest), _blob_reviews.c, _blob_reviews.alias("reviewed")
+    place = tuple_(literal(review.since, schema.Moment), literal(review.repository_id))
+    later = exists().where(pending.digest == digest, tuple_(pending.since, pending.repository_id) > place)
+    gives_up = exists().where(
+        reviewed.c.digest == digest, reviewed.c.repository_id == _links.c.repository_id, reviewed.c.since <= before
+    )
+    keeps = or_(~gives_up, is_needed_blob(_links.c.repository_id, _links.c.digest))
+    elsewhere = exists().where(_links.c.digest == digest, keeps)
+    size: int | None = await connection.scalar(
+        select(_blobs.c.size).where(_blobs.c.digest == digest, ~later, ~elsewhere)
+    )
     return size
 
 

@@ -24,8 +24,9 @@ _NOTE_FREED = prepared(update(_state).values(freed_bytes=_state.c.freed_bytes + 
 
 @dataclass(frozen=True, slots=True)
 class CollectionState:
-    """What collectors have noted. `seen_at`: when one last looked; `window_objects`: old blobs and manifests that there
-    were at `window_at`; `window_deleted`: how many old ones were deleted since. `stopped_reason`: why none goes on."""
+    """What collectors have noted. `seen_at`: when one last looked; `window_objects`: blobs and manifests that there
+    were at `window_at`; `window_deleted`: how many old ones were deleted since. `stopped_reason`: why nothing is
+    collected; `stopped_at`: since when that waits for somebody; None where it goes on by itself."""
 
     seen_at: datetime | None
     window_at: datetime | None
@@ -96,16 +97,14 @@ async def note_seen(connection: AsyncConnection, now: datetime) -> None:
     await connection.execute(update(_state).values(seen_at=now))
 
 
-async def count_old(connection: AsyncConnection, before: datetime) -> int:
-    """Count the blobs and manifests that were stored before a time; it takes the longer, the more there are."""
-    objects = 0
-    for stored_at in (schema.blobs.c.created_at, schema.manifests.c.pushed_at):
-        objects += int(await connection.scalar(select(func.count()).where(stored_at <= before)) or 0)
-    return objects
+async def count_objects(connection: AsyncConnection) -> int:
+    """Count the blobs and manifests that are stored; it takes the longer, the more there are."""
+    tables = (schema.blobs, schema.manifests)
+    return sum([int(await connection.scalar(select(func.count()).select_from(table)) or 0) for table in tables])
 
 
 async def begin_window(connection: AsyncConnection, now: datetime, objects: int) -> None:
-    """Begin to count deletions anew, of so many old blobs and manifests."""
+    """Begin to count deletions anew, of so many blobs and manifests."""
     await connection.execute(update(_state).values(window_at=now, window_objects=objects, window_deleted=0))
 
 
@@ -122,6 +121,16 @@ async def note_freed(connection: AsyncConnection, freed_bytes: int) -> None:
 async def stop(connection: AsyncConnection, reason: str, now: datetime) -> None:
     """Note why no collector goes on, until `go_on`."""
     await connection.execute(update(_state).values(stopped_at=now, stopped_reason=reason))
+
+
+async def hold(connection: AsyncConnection, reason: str) -> None:
+    """Note why nothing is collected for now, unless it waits for somebody."""
+    await connection.execute(update(_state).where(_state.c.stopped_at.is_(None)).values(stopped_reason=reason))
+
+
+async def end_hold(connection: AsyncConnection) -> None:
+    """Note that nothing holds collectors up any more, unless they wait for somebody."""
+    await connection.execute(update(_state).where(_state.c.stopped_at.is_(None)).values(stopped_reason=None))
 
 
 async def go_on(connection: AsyncConnection) -> None:

@@ -1,5 +1,5 @@
-"""Rows that a restored database must not have as they were: uploads whose files were left behind, and reviews that the
-time since the backup has made due."""
+"""Rows that a restored database must not have as they were: uploads whose files were left behind, and reviews and
+deleted repositories that the time since the backup has made due."""
 
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,8 @@ from gateway.db import schema
 
 
 def renew(path: Path, now: datetime) -> None:
-    """Delete every unfinished upload from an SQLite file of the newest revision, and let every review begin anew.
+    """Delete every unfinished upload from an SQLite file of the newest revision, and let every review begin anew, and
+    the time for which deleted repositories are kept.
 
     Raises DatabaseUnusable.
     """
@@ -22,3 +23,5 @@ def renew(path: Path, now: datetime) -> None:
         connection.execute(delete(schema.uploads))
         for table in (schema.blob_reviews, schema.manifest_reviews):
             connection.execute(update(table).values(since=now))
+        deleted = schema.repositories.c.deleted_at
+        connection.execute(update(schema.repositories).where(deleted.is_not(None)).values(deleted_at=now))

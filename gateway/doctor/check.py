@@ -19,6 +19,8 @@ class Remedy(Enum):
     CLOSE_GROUP = auto()
     CLOSE_FALLBACK = auto()
     BLOCK_FALLBACK = auto()
+    CONFIRM_COLLECTION = auto()
+    AWAIT_COLLECTION = auto()
 
 
 @dataclass(frozen=True, slots=True)

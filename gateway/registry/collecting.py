@@ -1,5 +1,6 @@
 """CollectorThread: the thread that collects, in one process of the host at a time."""
 
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -15,6 +16,9 @@ log = structlog.get_logger()
 
 FAILED_SECONDS = 30.0
 """How long at least it waits after a failure, such as a database that does not respond."""
+
+REMIND_SECONDS = 3600.0
+"""How often it says that nothing is collected: disks fill meanwhile."""
 
 Run = Callable[[Coroutine[Any, Any, Collected]], Collected]
 """Runs a coroutine on the event loop of the collector, and waits for its end."""
@@ -40,14 +44,16 @@ class CollectorThread(RoleThread):
         self._collected = collected
         self._note_stop = stopped
         self._reason: str | None = None
+        self._told_at = 0.0
 
     def step(self) -> float:
         """Collect a page; return the seconds until the next step."""
         try:
             done = self._run_on_loop(self._collect())
         except CollectionStopped as error:
-            if self._reason is None:
-                log.warning("collection_stopped", reason=str(error))
+            if str(error) != self._reason or time.monotonic() - self._told_at >= REMIND_SECONDS:
+                log.warning("collection_stopped", reason=str(error), asks=error.asks)
+                self._told_at = time.monotonic()
             self._reason = str(error)
             self._note_stop(True)
             return self._interval

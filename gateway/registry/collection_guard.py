@@ -18,14 +18,15 @@ OLD_DELAYS = 7
 """Delays after which stored content counts as old: a week by default. What pipelines push and delete every day is
 younger, and would use up any share."""
 MOST_OF_WINDOW = 0.5
-"""Share of the old blobs and manifests that may be deleted in a window before somebody is asked."""
+"""Share of all blobs and manifests that old ones which are deleted in a window may have before somebody is asked. Of
+the old ones alone it would be that of one repository, where all others hold what is young."""
 FEW = 1000
 """Old blobs and manifests that may be deleted in a window whatever their share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Deletions of old content since a time; `objects`: old blobs and manifests that there were then."""
+    """Deletions of old content since a time; `objects`: blobs and manifests that there were then, of any age."""
 
     began_at: datetime | None
     objects: int
@@ -60,7 +61,8 @@ class CollectionGuard:
             self._held_until = passed + HOLD.total_seconds()
             return reason
         if self._held_until is not None and passed < self._held_until:
-            return f"the clock was set recently: collection goes on in {self._held_until - passed:.0f} s"
+            until = now + timedelta(seconds=self._held_until - passed)
+            return f"the clock was set recently: collection goes on at {until:%Y-%m-%d %H:%M} UTC"
         self._held_until = None
         return None
 

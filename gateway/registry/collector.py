@@ -34,6 +34,7 @@ from cache.runtime.locks import try_locked
 from gateway.db import blob_removals, blobs, collection, collection_state, forgotten, repositories, reviews
 from gateway.db.blob_removals import BlobRemoval
 from gateway.db.collection import BlobReview, Deleted, ManifestReview
+from gateway.db.collection_state import CollectionState
 from gateway.db.connection import Connection
 from gateway.registry.collection_guard import CLOCK_TOLERANCE, OLD_DELAYS, CollectionGuard, Window, jitter_of
 from gateway.registry.deletion import purge_due
@@ -185,7 +186,7 @@ class Collector:
             for blob in blobs_due:
                 if self._is_due(blob.key, blob.since, now):
                     found.reviewed += 1
-                    size = await self._read(partial(collection.would_delete_blob, review=blob))
+                    size = await self._read(partial(collection.would_delete_blob, review=blob, before=before))
                     found.blobs += size is not None
                     found.freed_bytes += size or 0
         return found
@@ -206,31 +207,43 @@ class Collector:
         )
 
     async def _require_safe(self) -> None:
-        """Check that nothing speaks against collecting, and note that a collector has looked. Raises
-        CollectionStopped."""
+        """Check that nothing speaks against collecting, and note that a collector has looked, or why it does not go on.
+        Raises CollectionStopped."""
         now = self._native.clock()
         state = await self._read(collection_state.read)
+        try:
+            await self._check(state, now)
+        except CollectionStopped as error:
+            if str(error) != state.stopped_reason:
+                hold = partial(collection_state.hold, reason=str(error))
+                await self._native.database.transact(hold, durable=False)
+            raise
+        if state.stopped_reason is not None:
+            await self._native.database.transact(collection_state.end_hold, durable=False)
+        if state.seen_at is None or not timedelta(0) <= now - state.seen_at < LOOK_EVERY:
+            await self._native.database.transact(partial(collection_state.note_seen, now=now), durable=False)
+        self._looked_at = now
+
+    async def _check(self, state: CollectionState, now: datetime) -> None:
+        """Check that nothing speaks against collecting. Raises CollectionStopped."""
         reason = self._guard.decide(now, self._passed(), state.seen_at)
+        if state.stopped_at is not None and state.stopped_reason is not None:
+            raise CollectionStopped(state.stopped_reason, asks=True)
         if reason is not None and not self._is_confirmed:
             raise CollectionStopped(reason, asks=True)
-        if state.stopped_reason is not None:
-            raise CollectionStopped(state.stopped_reason, asks=True)
         window = Window(state.window_at, state.window_objects, state.window_deleted)
         if window.is_over(now):
-            old = await self._read(partial(collection_state.count_old, before=now - OLD_DELAYS * self._rule.delay))
-            await self._native.database.transact(partial(collection_state.begin_window, now=now, objects=old))
+            objects = await self._read(collection_state.count_objects)
+            await self._native.database.transact(partial(collection_state.begin_window, now=now, objects=objects))
         elif window.is_used_up and not self._is_confirmed:
             reason = (
-                f"{window.deleted} of {window.objects} old blobs and manifests were deleted within a day: "
+                f"within a day {window.deleted} old blobs and manifests were deleted, of {window.objects} in all: "
                 "collection goes on when somebody confirms that this is meant"
             )
             await self._native.database.transact(partial(collection_state.stop, reason=reason, now=now))
             raise CollectionStopped(reason, asks=True)
         if not self._is_own_store:
             await self._require_own_store()
-        if state.seen_at is None or not timedelta(0) <= now - state.seen_at < LOOK_EVERY:
-            await self._native.database.transact(partial(collection_state.note_seen, now=now), durable=False)
-        self._looked_at = now
 
     async def _require_own_store(self) -> None:
         """Check that the files of some blobs are in the store: those of another data folder's database are not. Raises
@@ -279,7 +292,8 @@ class Collector:
         deleted = await kind.collect(connection, review, now)
         if deleted is None:
             return False
-        is_old = deleted.stored_at <= now - OLD_DELAYS * self._rule.delay
+        # What somebody has confirmed does not stop the next collector once more.
+        is_old = not self._is_confirmed and deleted.stored_at <= now - OLD_DELAYS * self._rule.delay
         await collection_state.note_deleted(connection, old=is_old, **{kind.counted: 1})
         return True
 

@@ -7,7 +7,7 @@ from gateway.db import repositories
 from gateway.db.engine import Database
 
 _PAGE = 100
-_PARTS = 20
+PARTS_AT_ONCE = 20
 """Parts that are deleted between two looks for other work."""
 
 
@@ -16,37 +16,37 @@ async def purge_due(database: Database, before: datetime, now: datetime) -> tupl
     whether there is more to do. Raises DatabaseUnusable."""
     async with database.read() as connection:
         due = await repositories.list_deleted(connection, before, _PAGE)
-    gone, parts = 0, 0
+    gone, left = 0, PARTS_AT_ONCE
     for repository in due:
         if not await database.transact(partial(repositories.begin_purge, repository=repository)):
             continue  # it was restored meanwhile
-        delete_part = partial(repositories.delete_part, repository_id=repository.id, now=now)
-        while await database.transact(delete_part):
-            parts += 1
-            if parts == _PARTS:
-                return gone, True
+        left -= await _delete_parts(database, repository.id, now, left)
+        if not left:
+            return gone, True
         gone += await database.transact(partial(repositories.purge, repository_id=repository.id, now=now))
     return gone, len(due) == _PAGE
 
 
-async def purge_repository(database: Database, repository_id: int, now: datetime) -> None:
-    """Delete a repository and all that it holds; what an interrupted deletion has left, too. Raises DatabaseUnusable.
-
-    One transaction for all of it would hold up every push meanwhile, and PostgreSQL ends a statement that takes long.
-    """
-    more = True
-    while more:
-        async with database.write() as connection:
-            more = await repositories.delete_part(connection, repository_id, now)
-    async with database.write() as connection:
-        await repositories.purge(connection, repository_id, now)
-
-
 async def purge_repositories(database: Database, project_id: int, now: datetime) -> None:
-    """Delete the repositories of a project, deleted ones among them. Raises DatabaseUnusable."""
+    """Delete the repositories of a project with all that they hold, deleted ones and what an interrupted deletion has
+    left among them. Raises DatabaseUnusable."""
     after, page = 0, [0]
     while page:
         async with database.read() as connection:
             page = await repositories.list_ids_of_project(connection, project_id, after, _PAGE)
         for after in page:
-            await purge_repository(database, after, now)
+            while await _delete_parts(database, after, now, PARTS_AT_ONCE) == PARTS_AT_ONCE:
+                pass
+            await database.transact(partial(repositories.purge, repository_id=after, now=now))
+
+
+async def _delete_parts(database: Database, repository_id: int, now: datetime, most: int) -> int:
+    """Delete at most so many parts of what a repository holds; return how many there were, fewer once nothing is left.
+
+    One transaction for all of it would hold up every push meanwhile, and PostgreSQL ends a statement that takes long.
+    """
+    delete_part = partial(repositories.delete_part, repository_id=repository_id, now=now)
+    parts = 0
+    while parts < most and await database.transact(delete_part):
+        parts += 1
+    return parts

@@ -234,3 +234,14 @@ def test_a_restore_that_is_killed_is_completed_with_its_blobs_or_was_never_begun
     begun = point != "restore.staged=exit"
     assert filled.run("project", "list", data=other)[0] == (0 if begun else 1)
     assert (stored(other) == named()) == begun
+
+
+def test_a_repository_that_was_deleted_before_a_backup_is_kept_anew_after_a_restore(filled: Terminal) -> None:
+    file, other = filled.folder / "backup.tar", filled.folder / "other"
+    filled.done("repository", "delete", "team/app/long")
+    with closing(sqlite3.connect(filled.data / "gateway.db")) as connection, connection:
+        connection.execute("UPDATE repositories SET deleted_at = datetime(deleted_at, '-3 days') WHERE path LIKE '!%'")
+    filled.done("backup", str(file))
+    for words in (("restore", str(file)), ("gc", "run"), ("repository", "restore", "team/app/long")):
+        code, _, err = filled.run(*words, data=other)
+        assert code == 0, err

@@ -1,6 +1,8 @@
 """Settings without effect: which there are, and that commands tell of them."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -189,3 +191,25 @@ def test_an_explanation_begins_with_the_account_that_no_group_uses(terminal: Ter
     terminal.done("group", "create", "team", "--no-proxy")
     assert "no group uses account ann" in terminal.run("cache", "explain", "quay.io/a/b")[2]
     assert terminal.run("cache", "explain", "alpine")[2] == ""
+
+
+def test_doctor_tells_why_nothing_is_collected(terminal: Terminal) -> None:
+    terminal.done("group", "create", "team")
+
+    def found(stopped_at: str | None) -> tuple[bool | None, str, str]:
+        stop = "UPDATE collection SET stopped_at = ?, stopped_reason = 'the clock jumped'"
+        with closing(sqlite3.connect(terminal.data / "gateway.db")) as connection, connection:
+            connection.execute(stop, [stopped_at])
+        assert terminal.json("gc", "status")["stopped_reason"] == "the clock jumped"
+        checks = {check["name"]: check for check in json.loads(terminal.run("doctor", "--json")[1])}
+        check = checks["garbage collection"]
+        return check["ok"], check["detail"], check["remedy"]
+
+    names = {check["name"] for check in json.loads(terminal.run("doctor", "--json")[1])}
+    assert "garbage collection" not in names
+    ok, detail, remedy = found("2026-03-04 05:06:07.000000")
+    assert (ok, detail) == (False, "nothing is collected, and the disk fills: the clock jumped")
+    assert "`registry-gateway gc run --yes`" in remedy
+    ok, detail, remedy = found(None)
+    assert (ok, detail) == (True, "nothing is collected for now: the clock jumped")
+    assert "goes on by itself" in remedy

@@ -2,20 +2,25 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown
+from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.runtime import failpoints
 from cache.runtime.locks import locked
 from gateway.db import blob_removals, collection_state, projects, quotas, repositories, stored_blobs
+from gateway.db.collection_state import CollectionState
 from gateway.db.engine import Database
 from gateway.namespaces.errors import RestoreRefused
 from gateway.namespaces.project import Project
+from gateway.registry import collector as collector_module
 from gateway.registry.base import WritableRepository
 from gateway.registry.collector import Collected, CollectionRule, CollectionStopped, Collector
 from gateway.registry.native_store import NativeStore
@@ -476,6 +481,189 @@ async def test_a_push_step_after_the_deletion_is_told_the_truth(
     await require_usable(repository, answer, collector, clock)
 
 
+@contextmanager
+def between_look_and_decision(monkeypatch: pytest.MonkeyPatch, step: Callable[[], Awaitable[None]]) -> Iterator[None]:
+    """Take a step once a collector has read what is due, before the first transaction that decides."""
+    taken = False
+
+    def then_step(read: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def read_and_step(*arguments: Any, **more: Any) -> Any:
+            nonlocal taken
+            due = await read(*arguments, **more)
+            if due and not taken:
+                taken = True
+                await step()
+            return due
+
+        return read_and_step
+
+    with monkeypatch.context() as patch:
+        for name in ("_MANIFESTS", "_BLOBS"):
+            kind = getattr(collector_module, name)
+            patch.setattr(collector_module, name, replace(kind, list_due=then_step(kind.list_due)))
+        patch.setattr(repositories, "list_deleted", then_step(repositories.list_deleted))
+        yield
+    assert taken
+
+
+@pytest.mark.parametrize("step", PUSH_STEPS)
+async def test_a_push_step_after_a_review_was_found_due_puts_it_off(
+    step: PushStep,
+    repository: WritableRepository,
+    collector: Collector,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await push_blob(repository, CONTENT)
+    clock.wait(DELAY + HOUR)
+
+    async def take() -> None:
+        assert await step(repository)
+
+    with between_look_and_decision(monkeypatch, take):
+        assert (await collect(collector)).blobs == 0
+    await require_usable(repository, True, collector, clock)
+
+
+# Each restore against each step of a review: what is restored is whole, and what is gone is refused.
+
+
+async def restored_tag(database: Database, clock: Clock) -> bool:
+    async with database.write() as connection:
+        found = await repositories.find(connection, NAME)
+        assert found is not None
+        try:
+            await restore_tag(connection, found, V1, clock(), "ada")
+        except RestoreRefused:
+            return False
+    return True
+
+
+async def restored_repository(database: Database, clock: Clock) -> bool:
+    async with database.write() as connection:
+        try:
+            await restore_repository(connection, NAME, clock())
+        except RestoreRefused:
+            return False
+    return True
+
+
+async def without_tag(repository: WritableRepository, database: Database, clock: Clock) -> None:
+    await repository.delete_tag(V1)
+
+
+async def without_repository(repository: WritableRepository, database: Database, clock: Clock) -> None:
+    async with database.write() as connection:
+        assert await repositories.delete(connection, NAME, clock(), "ada")
+
+
+@dataclass(frozen=True)
+class Restore:
+    """A deletion, and the restore of what it took; the restore tells whether it was done."""
+
+    delete: Callable[[WritableRepository, Database, Clock], Awaitable[None]]
+    restore: Callable[[Database, Clock], Awaitable[bool]]
+
+
+RESTORES = [
+    pytest.param(Restore(without_tag, restored_tag), id="tag"),
+    pytest.param(Restore(without_repository, restored_repository), id="repository"),
+]
+
+
+async def push_family(repository: WritableRepository) -> Manifest:
+    """Push an index with a child, which has a signature."""
+    child = await push_image(repository, "child")
+    await push_image(repository, "signature", subject=descriptor_of(child))
+    top = index([descriptor_of(child)])
+    await repository.put_manifest(top, (V1,))
+    return top
+
+
+async def require_whole(repository: WritableRepository, answer: bool, collector: Collector, clock: Clock) -> None:
+    """What was restored stays with all that it needs; what was not can be pushed."""
+    if not answer:
+        await push_family(repository)
+    await pass_time(collector, clock)
+    child = (await repository.manifest(V1)).manifest.references()[0].digest
+    signed = (await repository.referrers(child, None)).page.manifests
+    assert len(signed) == 1
+    for digest in (child, Digest.parse(signed[0]["digest"])):
+        for reference in (await repository.manifest(digest)).manifest.references():
+            (await repository.blob(reference.digest)).blob.close()
+
+
+@pytest.mark.parametrize("kind", RESTORES)
+async def test_a_restore_before_a_review_that_is_due_keeps_everything(
+    kind: Restore, repository: WritableRepository, collector: Collector, clock: Clock, database: Database
+) -> None:
+    await push_family(repository)
+    await pass_time(collector, clock)
+    await kind.delete(repository, database, clock)
+    clock.wait(DELAY + HOUR)
+    assert await kind.restore(database, clock)
+    assert (await collect(collector)).deleted == 0
+    await require_whole(repository, True, collector, clock)
+
+
+@pytest.mark.parametrize("kind", RESTORES)
+async def test_a_restore_after_a_review_was_found_due_keeps_everything(
+    kind: Restore,
+    repository: WritableRepository,
+    collector: Collector,
+    clock: Clock,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await push_family(repository)
+    await pass_time(collector, clock)
+    await kind.delete(repository, database, clock)
+    clock.wait(DELAY + HOUR)
+
+    async def take() -> None:
+        assert await kind.restore(database, clock)
+
+    with between_look_and_decision(monkeypatch, take):
+        assert (await collect(collector)).deleted == 0
+    await require_whole(repository, True, collector, clock)
+
+
+@pytest.mark.parametrize("kind", RESTORES)
+async def test_a_restore_after_the_first_deletion_is_refused_and_a_push_heals(
+    kind: Restore,
+    repository: WritableRepository,
+    collector: Collector,
+    clock: Clock,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await push_family(repository)
+    await pass_time(collector, clock)
+    await kind.delete(repository, database, clock)
+    clock.wait(DELAY + HOUR)
+    monkeypatch.setattr("gateway.registry.deletion.PARTS_AT_ONCE", 1)
+    await collector.step()
+    answer = await kind.restore(database, clock)
+    assert not answer
+    await require_whole(repository, answer, collector, clock)
+
+
+@pytest.mark.parametrize("kind", RESTORES)
+async def test_a_restore_between_the_deletion_of_blobs_and_of_their_files_is_refused_and_a_push_heals(
+    kind: Restore, repository: WritableRepository, collector: Collector, clock: Clock, lock: Path, database: Database
+) -> None:
+    await push_family(repository)
+    await pass_time(collector, clock)
+    await kind.delete(repository, database, clock)
+    with locked(lock, shared=True):
+        done = await pass_time(collector, clock, days=8)
+        assert (done.blobs, done.freed_bytes) == (4, 0)
+        answer = await kind.restore(database, clock)
+        assert not answer
+        await push_family(repository)
+    await require_whole(repository, True, collector, clock)
+
+
 async def test_a_manifest_that_a_pusher_was_told_of_stays_for_a_delay(
     repository: WritableRepository, collector: Collector, clock: Clock
 ) -> None:
@@ -544,8 +732,39 @@ async def test_a_dry_run_finds_what_a_run_deletes(
     assert (done.manifests, done.blobs, done.freed_bytes) == (1, 1, len(CONTENT))
 
 
+async def test_a_dry_run_counts_a_blob_once_that_several_repositories_give_up(
+    store: NativeStore, project: Project, repository: WritableRepository, collector: Collector, clock: Clock
+) -> None:
+    other, third = (store.repository(project, RepositoryName(f"team/app/{name}")) for name in ("other", "third"))
+    await push_blob(repository, CONTENT)
+    shared = (await push_image(repository, "shared", V1)).references()[-1].digest
+    assert await other.mount(DIGEST, None) and await other.mount(shared, None)
+    clock.wait(2 * HOUR)
+    assert await third.mount(DIGEST, None)
+    clock.wait(DELAY - HOUR)
+    done = await collector.examine()
+    assert (done.blobs, done.freed_bytes) == (0, 0), "the third repository keeps it, and the first what it needs"
+    clock.wait(2 * HOUR)
+    found = await collector.examine()
+    assert (found.blobs, found.freed_bytes) == (1, len(CONTENT))
+    await other.delete_blob(DIGEST)
+    clock.wait(DELAY + HOUR)
+    found = await collector.examine()
+    assert (found.blobs, found.freed_bytes) == (1, len(CONTENT)), "one review is of whether any repository has it"
+    done = await collect(collector)
+    assert (done.reviewed, done.blobs, done.freed_bytes) == (found.reviewed, 1, len(CONTENT))
+
+
+async def state_of(database: Database) -> CollectionState:
+    return await database.query(collection_state.read)
+
+
 async def test_it_stops_where_more_than_half_of_everything_would_go(
-    repository: WritableRepository, collector: Collector, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    repository: WritableRepository,
+    collector: Collector,
+    clock: Clock,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gateway.registry.collection_guard.FEW", 3)
     digests = [await push_blob(repository, b"%d" % number) for number in range(5)]
@@ -558,13 +777,87 @@ async def test_it_stops_where_more_than_half_of_everything_would_go(
         await repository.delete_tag(Tag(f"v{number}"))
     clock.wait(DELAY + HOUR)
     assert (await collector.step()).manifests == 5
-    with pytest.raises(CollectionStopped, match="5 of 10 old blobs and manifests were deleted within a day"):
+    stopped = "within a day 5 old blobs and manifests were deleted, of 10 in all"
+    with pytest.raises(CollectionStopped, match=stopped) as refused:
         await collector.step()
+    assert refused.value.asks
     clock.wait(2 * DELAY)
     with pytest.raises(CollectionStopped):
         await collector.step()
+    assert (await state_of(database)).stopped_reason == str(refused.value)
     await collector.confirm()
-    assert (await collect(collector)).blobs == 5
+    assert (await collect(collector)).blobs == 6
+
+
+async def test_what_was_confirmed_does_not_stop_the_next_collector(
+    repository: WritableRepository,
+    collector: Collector,
+    clock: Clock,
+    store: NativeStore,
+    lock: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`gc run --yes` beside a server."""
+    monkeypatch.setattr("gateway.registry.collection_guard.FEW", 3)
+    server = Collector(store.uploads.native, CollectionRule(DELAY, lock), clock.passed)
+    tags = [Tag(f"v{number}") for number in range(6)]
+    for tag in tags:
+        await push_image(repository, tag.text, tag)
+    await pass_time(server, clock, days=9)
+    for tag in tags:
+        await repository.delete_tag(tag)
+    clock.wait(DELAY + HOUR)
+    assert (await collect(server)).manifests == 6
+    clock.wait(DELAY + HOUR)
+    await collector.confirm()
+    assert (await collect(collector)).blobs == 12
+    clock.wait(HOUR)
+    assert (await collect(server)).deleted == 0
+
+
+async def test_old_content_of_one_repository_stops_nothing_where_others_hold_more(
+    repository: WritableRepository, collector: Collector, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is old is untagged content of one pusher; what others push every day is young."""
+    monkeypatch.setattr("gateway.registry.collection_guard.FEW", 3)
+    manifests = [await push_image(repository, f"old {number}", Tag(f"v{number}")) for number in range(4)]
+    await pass_time(collector, clock, days=8)
+    for number in range(5):
+        await push_image(repository, f"young {number}", Tag(f"w{number}"))
+    clock.wait(2 * DELAY)
+    await collector.step()
+    for number in range(len(manifests)):
+        await repository.delete_tag(Tag(f"v{number}"))
+    clock.wait(DELAY + HOUR)
+    assert (await collect(collector)).manifests == 4
+    clock.wait(DELAY + HOUR)
+    assert (await collect(collector)).blobs == 8
+    clock.wait(HOUR)
+    await collect(collector)
+
+
+async def test_whoever_looks_is_told_why_nothing_is_collected_until_it_goes_on(
+    repository: WritableRepository, store: NativeStore, lock: Path, clock: Clock, database: Database
+) -> None:
+    await push_blob(repository, CONTENT)
+    passed = [0.0]
+    collector = Collector(store.uploads.native, CollectionRule(DELAY, lock), lambda: passed[0])
+    await collector.step()
+    clock.wait(2 * DELAY)
+    with pytest.raises(CollectionStopped):
+        await collector.step()
+    state = await state_of(database)
+    assert state.stopped_reason is not None and "the clock jumped" in state.stopped_reason
+    assert state.stopped_at is None, "it waits for nobody"
+    passed[0] += 1800.0
+    clock.wait(HOUR / 2)
+    with pytest.raises(CollectionStopped):
+        await collector.step()
+    assert "collection goes on at" in ((await state_of(database)).stopped_reason or "")
+    passed[0] += 1800.0
+    clock.wait(HOUR / 2)
+    await collector.step()
+    assert (await state_of(database)).stopped_reason is None
 
 
 async def test_it_stops_where_the_files_of_the_database_are_not_here(
