@@ -551,6 +551,30 @@ THREATS = [
         Disarm("gateway/registry/collector.py", "now - self._rule.delay, now)\n", "now, now)\n"),
     ),
     Threat(
+        "an image that is deleted by its digest by mistake",
+        "A pipeline deletes by a digest, as skopeo and reg do, and takes every tag of it: nothing brings them back.",
+        "The manifest is kept beside the others for one delay, as long as its blobs are, and restored with each tag.",
+        (
+            f"{COLLECTOR}::test_a_manifest_that_was_deleted_by_its_digest_is_restored_with_each_of_its_tags_for_a_delay",
+            "tests/e2e/test_history.py::test_what_skopeo_deletes_by_its_digest_is_restored_as_it_was",
+        ),
+        Disarm(
+            "gateway/registry/native.py",
+            "                await deleted_manifests.keep(connection, repository.id, digest, now)\n",
+            "",
+        ),
+    ),
+    Threat(
+        "a deleted repository whose path is pushed to",
+        "A pipeline pushes on after a deletion by mistake: the new repository stands in the way of every restore.",
+        "Any deleted repository of a path is restored, and under another name where the path is taken.",
+        (
+            "tests/gateway/cli/test_repositories.py"
+            "::test_a_repository_is_restored_also_where_pushes_have_made_another_one_at_its_path",
+        ),
+        Disarm("gateway/registry/restoring.py", "deleted.path if to is None else to", "deleted.path"),
+    ),
+    Threat(
         "a pinned project that is deleted",
         "A project is pinned for a release, and deleted by a command with all that the pin shows.",
         "The deletion is refused like that of its repositories, and names the pin.",

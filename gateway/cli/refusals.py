@@ -17,6 +17,7 @@ from gateway.namespaces.errors import (
     NodeUnknown,
     PersonalTokenUnknown,
     ProjectUnknown,
+    RestorePathTaken,
     TreeError,
     UserUnknown,
 )
@@ -38,6 +39,7 @@ _REMEDIES: dict[type[Exception], str] = {
     PersonalTokenUnknown: f"`registry-gateway {PERSONAL_TOKENS}` shows those there are",
     DeployTokenUnknown: f"`registry-gateway {DEPLOY_TOKENS}` shows those there are",
     JobUnknown: f"`registry-gateway {JOBS}` shows those there are",
+    RestorePathTaken: "`registry-gateway repository restore PATH --to NEW` restores it under another name",
     AnonymousPullRefused: "give --visibility public, or --no-anonymous-pull",
     LoginMisdirected: "give --upstream-username and --upstream-password-file for the new one, "
     'or --upstream-username "" to drop it',

@@ -54,7 +54,7 @@ def list_all(
     if deleted:
         restorable = read_pages(session.settings, partial(_read_restorable, below), lambda found: str(found.id))
         kept = session.settings.gc.delay
-        columns = ["path", "deleted_at", "by", "kept_until"]
+        columns = ["id", "path", "deleted_at", "by", "kept_until"]
         asyncio.run(session.print_pages(restorable, lambda found: _deleted_document(found, kept), columns))
         return
     pages = read_pages(session.settings, partial(_read_page, below), lambda shown: shown.repository.path)
@@ -93,9 +93,19 @@ def delete(session: Session, path: RepositoryPath) -> None:
 
 @app.command()
 @with_session
-def restore(session: Session, path: RepositoryPath) -> None:
+def restore(
+    session: Session,
+    path: RepositoryPath,
+    id: Annotated[
+        int | None,
+        typer.Option("--id", metavar="N", help="Which of several that had the path. [default: the last one]"),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="NEW", help="Restore it under another name in its project.")
+    ] = None,
+) -> None:
     """Restore a deleted repository with its tags and manifests, while its content is kept."""
-    shown = asyncio.run(_restore(session.settings, path))
+    shown = asyncio.run(_restore(session.settings, path, id, to))
     name = shown.repository.path
     note_restored_repository(session.settings, name)
     session.print(_full_document(shown), lambda: print(f"restored repository {name}: {_content(shown)}"))
@@ -143,9 +153,10 @@ async def _delete(settings: Settings, path: str, now: datetime) -> _Shown:
         return shown
 
 
-async def _restore(settings: Settings, path: str) -> _Shown:
+async def _restore(settings: Settings, path: str, id: int | None, to: str | None) -> _Shown:
     async with open_existing(settings) as database, database.write() as connection:
-        restored = await restore_repository(connection, RepositoryName.parse(path), datetime.now(UTC))
+        name, now = RepositoryName.parse(path), datetime.now(UTC)
+        restored = await restore_repository(connection, name, now, id=id, to=to)
         await pins.require_unpinned(connection, restored.id)
         return await _read(connection, restored.path)
 

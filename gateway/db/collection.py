@@ -95,14 +95,17 @@ _FIRST_DUE = prepared(
         select(func.min(_blob_reviews.c.since)).scalar_subquery().label("blobs"),
         select(func.min(schema.blob_removals.c.due_at)).scalar_subquery().label("files"),
         select(func.min(schema.repositories.c.deleted_at)).scalar_subquery().label("repositories"),
+        select(func.min(schema.deleted_manifests.c.deleted_at)).scalar_subquery().label("deleted"),
     )
 )
 
 
 async def is_anything_due(connection: AsyncConnection, before: datetime, now: datetime) -> bool:
-    """Whether a review was requested, or a repository deleted, before a time, or a file is to be deleted by now."""
+    """Whether a review was requested, or a repository or a manifest deleted, before a time, or a file is to be deleted
+    by now."""
     row = (await connection.execute(_FIRST_DUE, {})).one()
-    limits = ((row.manifests, before), (row.blobs, before), (row.repositories, before), (row.files, now))
+    ended = [(first, before) for first in (row.manifests, row.blobs, row.repositories, row.deleted)]
+    limits = [*ended, (row.files, now)]
     return any(first is not None and first <= limit for first, limit in limits)
 
 

@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
 from cache.prepared import prepared
-from gateway.db import old_paths, paths, quotas, reviews
+from gateway.db import deleted_manifests, old_paths, paths, quotas, reviews
 from gateway.db.batches import BATCH, batches
 from gateway.db.changes import Concern, announce, announce_all
 from gateway.db.dialects import insert_unless_taken, unindexed
 from gateway.db.schema import blob_links, manifests, projects, repositories, tag_events, tags, uploads
-from gateway.namespaces.errors import RestoreRefused
+from gateway.namespaces.errors import RestorePathTaken
 from gateway.namespaces.node import prefixes_of
 from gateway.namespaces.old_path import MovedKind
 
@@ -175,12 +175,13 @@ async def find_by_id(connection: AsyncConnection, id: int) -> StoredRepository |
     return _repository(row, row.pinned_at) if row else None
 
 
-async def restore(connection: AsyncConnection, repository: DeletedRepository, now: datetime) -> None:
-    """Restore a repository that `find_deleted` found in the same transaction under the path that it has in its project
-    now. Pending reviews of what it holds begin anew. Raises RestoreRefused where another one has that path."""
-    path = RepositoryName(repository.path)
+async def restore(
+    connection: AsyncConnection, repository: DeletedRepository, path: RepositoryName, now: datetime
+) -> None:
+    """Restore a repository that `find_deleted` found in the same transaction under a path in its project. Pending
+    reviews of what it holds begin anew. Raises RestorePathTaken where another one has that path, PathReserved."""
     if await find(connection, path) is not None:
-        raise RestoreRefused(f"another repository has the path {path.text!r} since: move or delete that first")
+        raise RestorePathTaken(f"another repository has the path {path.text!r} since")
     await old_paths.check_free(connection, path.text, MovedKind.REPOSITORY, now, repository.id)
     here = {"path": path.text, "deleted_at": None, "deleted_name": None, "deleted_by": None}
     await connection.execute(update(repositories).where(repositories.c.id == repository.id).values(here))
@@ -247,6 +248,7 @@ async def delete_part(connection: AsyncConnection, repository_id: int, now: date
         await _delete_tags(connection, repository_id)
         or await _delete_events(connection, repository_id)
         or await _delete_manifests(connection, repository_id)
+        or await deleted_manifests.purge_part(connection, repository_id, MANIFESTS_OF_PART)
         or await _delete_links(connection, repository_id, now)
     )
     if is_part:

@@ -25,3 +25,4 @@ def renew(path: Path, now: datetime) -> None:
             connection.execute(update(table).values(since=now))
         deleted = schema.repositories.c.deleted_at
         connection.execute(update(schema.repositories).where(deleted.is_not(None)).values(deleted_at=now))
+        connection.execute(update(schema.deleted_manifests).values(deleted_at=now))

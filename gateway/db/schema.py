@@ -276,6 +276,18 @@ manifests = Table(
     sqlite_autoincrement=True,
 )
 
+# Manifests that were deleted by their digests, as they were: a restore stores them anew. Nothing is pulled from here.
+deleted_manifests = Table(
+    "deleted_manifests",
+    metadata,
+    Column("repository_id", StoredId, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("digest", DigestText, nullable=False),
+    Column("media_type", StoredText(255), nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("deleted_at", Moment, nullable=False, index=True),
+    PrimaryKeyConstraint("repository_id", "digest"),
+)
+
 # What a manifest needs for a complete pull: blobs, and manifests of the same repository; each digest once.
 # `repository_id`: that of the manifest, so that what one repository needs is found without looking at all others.
 manifest_references = Table(

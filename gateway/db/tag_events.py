@@ -20,6 +20,7 @@ from sqlalchemy import (
     exists,
     insert,
     literal,
+    or_,
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -45,7 +46,7 @@ class TagChange(StrEnum):
 @dataclass(frozen=True, slots=True)
 class TagEvent:
     """One event of a tag. `before`, `after`: the digest that it pointed to, and points to since; None where there was
-    no tag. `kept`: those of the two whose manifests the repository still has."""
+    no tag. `kept`: those of the two whose manifests the repository still has, or can have back."""
 
     id: int
     change: TagChange
@@ -122,7 +123,10 @@ async def list_page(
     connection: AsyncConnection, repository_id: int, tag: Tag, before: int | None = None, limit: int | None = None
 ) -> list[TagEvent]:
     """List the events of a tag, the latest first, or those before the event of a number."""
-    kept = _has(_events.c.from_digest).label("from_kept"), _has(_events.c.to_digest).label("to_kept")
+    kept = [
+        or_(_has(digest), _can_have_back(digest)).label(label)
+        for digest, label in ((_events.c.from_digest, "from_kept"), (_events.c.to_digest, "to_kept"))
+    ]
     page = select(_events, *kept).where(_events.c.repository_id == repository_id, _events.c.name == tag.text)
     if before is not None:
         page = page.where(_events.c.id < before)
@@ -170,6 +174,12 @@ def select_former(repository_id: int, moment: datetime) -> Select[Any]:
 def _has(digest: "Column[str]") -> ColumnElement[bool]:
     """Whether the repository of an event still has the manifest of a digest."""
     return exists().where(_manifests.c.repository_id == _events.c.repository_id, _manifests.c.digest == digest)
+
+
+def _can_have_back(digest: "Column[str]") -> ColumnElement[bool]:
+    """Whether the manifest of a digest was deleted from the repository of an event, and is kept for a restore."""
+    kept = schema.deleted_manifests
+    return exists().where(kept.c.repository_id == _events.c.repository_id, kept.c.digest == digest)
 
 
 def _event(row: Row[Any]) -> TagEvent:

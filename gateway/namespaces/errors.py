@@ -113,6 +113,10 @@ class RestoreRefused(TreeError):
     """A tag or a repository cannot be restored; the text says why, and what can."""
 
 
+class RestorePathTaken(RestoreRefused):
+    """A deleted repository cannot be restored under a path that another one has."""
+
+
 class CredentialInvalid(TreeError):
     """A token or job cannot be made with these properties."""
 

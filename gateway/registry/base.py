@@ -110,9 +110,11 @@ class WritableRepository(Repository, Protocol):
         there are too many, Denied where a quota has no room, StorageFull.
         """
 
-    async def delete_manifest(self, digest: Digest) -> None:
-        """Delete a manifest with every tag that points to it. Raises ManifestUnknown; Denied where an index of the
-        repository lists it."""
+    async def delete_manifest(self, digest: Digest) -> datetime:
+        """Delete a manifest with every tag that points to it; return until when these can be restored at least.
+
+        Raises ManifestUnknown; Denied where an index of the repository lists it.
+        """
 
     async def delete_tag(self, tag: Tag) -> DeletedTag:
         """Delete a tag; its manifest stays. Raises ManifestUnknown."""

@@ -6,6 +6,7 @@ manifest         it was pushed, or lost a tag, an       a tag points to it, an i
 blob of a        it was pushed or mounted, or a         a manifest of the repository refers to it
 repository       manifest that needed it was deleted
 repository       it was deleted                         it was restored
+deleted manifest a client deleted it by its digest      it was restored, or pushed again
 stored blob      its last repository gave it up         a repository has it
 
 A review is due one delay after the last event, see gateway.db.reviews. It is one transaction that decides anew and
@@ -31,7 +32,16 @@ import structlog
 from cache.lease.base import held
 from cache.runtime.failpoints import failpoint
 from cache.runtime.locks import try_locked
-from gateway.db import blob_removals, blobs, collection, collection_state, forgotten, repositories, reviews
+from gateway.db import (
+    blob_removals,
+    blobs,
+    collection,
+    collection_state,
+    deleted_manifests,
+    forgotten,
+    repositories,
+    reviews,
+)
 from gateway.db.blob_removals import BlobRemoval
 from gateway.db.collection import BlobReview, Deleted, ManifestReview
 from gateway.db.collection_state import CollectionState
@@ -47,6 +57,8 @@ R = TypeVar("R", ManifestReview, BlobReview)
 
 PAGE = 500
 """Reviews that are read at once."""
+FORGOTTEN_AT_ONCE = 100
+"""Deleted manifests that one transaction forgets, each of up to 4 MiB."""
 FILES = 100
 """Files that are deleted between two looks for reviews."""
 REST = 0.7
@@ -151,6 +163,7 @@ class Collector:
             return done
         await self._require_safe()
         await self._purge(done)
+        await self._forget_deleted(done)
         done.manifests = await self._review(_MANIFESTS, done)
         done.blobs = await self._review(_BLOBS, done)
         await self._delete_files(done)
@@ -266,6 +279,13 @@ class Collector:
         now = self._native.clock()
         done.repositories, has_more = await purge_due(self._native.database, now - self._rule.delay, now)
         done.has_more |= has_more
+
+    async def _forget_deleted(self, done: Collected) -> None:
+        """Forget manifests that were deleted by their digests one delay ago."""
+        before = self._native.clock() - self._rule.delay
+        forget = partial(deleted_manifests.purge, before=before, limit=FORGOTTEN_AT_ONCE)
+        if await self._read(partial(deleted_manifests.any_deleted, before=before)):
+            done.has_more |= await self._native.database.transact(forget, durable=False) == FORGOTTEN_AT_ONCE
 
     async def _review(self, kind: "_Kind[R]", done: Collected) -> int:
         """Review a page of what is due of a kind; return how many objects were deleted."""

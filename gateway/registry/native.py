@@ -27,7 +27,7 @@ from cache.repository import (
 from cache.runtime.fair_queue import NOBODY, Requester
 from cache.store.base import LocalBlob
 from cache.values import BEGINNING, PageStart, ReferrersPage, TagPage
-from gateway.db import blobs, manifests, pins, projects, repositories, reviews
+from gateway.db import blobs, deleted_manifests, manifests, pins, projects, repositories, reviews
 from gateway.db import tags as tag_rows
 from gateway.db.connection import Connection
 from gateway.db.manifests import NewManifest, Reference
@@ -251,7 +251,8 @@ class NativeRepository:
     async def _explained(self, error: ReferencesMissing) -> ManifestBlobUnknown:
         return await explain_missing(error.missing, self._name, self._parts.database, self._readable)
 
-    async def delete_manifest(self, digest: Digest) -> None:
+    async def delete_manifest(self, digest: Digest) -> datetime:
+        now = self._parts.clock()
         with self._writing():
             if (repository := await self._find()) is None:
                 raise self._no_manifest(digest)
@@ -260,8 +261,10 @@ class NativeRepository:
                 index = await manifests.find_needing(connection, repository.id, Reference(digest, True))
                 if index is not None:
                     raise Denied(f"the index {index} of {self._name} lists {digest}: delete that first")
-                if not await manifests.delete(connection, repository.id, digest, self._parts.clock(), self._actor):
+                await deleted_manifests.keep(connection, repository.id, digest, now)
+                if not await manifests.delete(connection, repository.id, digest, now, self._actor):
                     raise self._no_manifest(digest)
+        return now + self._parts.kept
 
     async def delete_tag(self, tag: Tag) -> DeletedTag:
         now = self._parts.clock()

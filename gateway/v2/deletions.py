@@ -1,8 +1,5 @@
 """Deleting manifests, tags and blobs (distribution-spec, "Content Management")."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -19,6 +16,7 @@ from gateway.v2.audited import ACCEPTED, Audited
 from gateway.v2.endpoint import Endpoint
 from gateway.v2.opener import RepositoryOpener
 from gateway.v2.root_selection import chosen_root
+from gateway.v2.warnings import warning_value
 
 
 class Deletions:
@@ -29,13 +27,19 @@ class Deletions:
         self._audited = audited
 
     async def delete_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
-        """DELETE of a digest: the manifest with every tag that points to it; of a tag: the tag alone."""
+        """DELETE of a digest: the manifest with every tag that points to it; of a tag: the tag alone.
+
+        A warning tells people how they come back.
+        """
         if isinstance(reference := endpoint.reference, Tag):
             return await self._delete_tag(request, endpoint, principal, reference)
         opened = await self._open(request, endpoint, principal)
-        await opened.repository.delete_manifest(reference)
+        kept_until = format_moment(await opened.repository.delete_manifest(reference))
         self._audited.deleted(request, principal, opened, Subject.MANIFEST, reference)
-        return _accepted()
+        return _accepted(
+            f"until {kept_until} at least, 'registry-gateway tag restore {opened.path}:TAG' restores it with each tag "
+            f"that it had, and with any other by '--digest {reference}'"
+        )
 
     async def delete_tag(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         """DELETE of `tags/reference/TAG`, which GitLab's registry has: the tag alone."""
@@ -46,7 +50,7 @@ class Deletions:
         opened = await self._open(request, endpoint, principal)
         await opened.repository.delete_blob(endpoint.digest)
         self._audited.deleted(request, principal, opened, Subject.BLOB, endpoint.digest)
-        return _accepted()
+        return _accepted("the blob is restored by pushing it again")
 
     async def _delete_tag(self, request: Request, endpoint: Endpoint, principal: Principal, tag: Tag) -> ASGIApp:
         """Delete a tag; a warning tells people until when it can be restored (distribution-spec, "Warnings")."""
@@ -54,8 +58,9 @@ class Deletions:
         deleted = await opened.repository.delete_tag(tag)
         self._audited.deleted(request, principal, opened, Subject.TAG, deleted.digest, tag)
         kept_until = format_moment(deleted.kept_until)
-        told = f"until {kept_until} at least, 'registry-gateway tag restore {endpoint.name}:{tag}' restores it"
-        return _accepted({"Warning": f'299 - "{told}"'})
+        return _accepted(
+            f"until {kept_until} at least, 'registry-gateway tag restore {endpoint.name}:{tag}' restores it"
+        )
 
     async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> OpenedNative:
         root = chosen_root(request.scope).root
@@ -64,5 +69,5 @@ class Deletions:
         return opened
 
 
-def _accepted(headers: Mapping[str, str] = MappingProxyType({})) -> Response:
-    return Response(status_code=ACCEPTED, headers={**API_VERSION, **headers})
+def _accepted(told: str) -> Response:
+    return Response(status_code=ACCEPTED, headers={**API_VERSION, "Warning": warning_value(told)})

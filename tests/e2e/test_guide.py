@@ -236,3 +236,6 @@ def test_reg_deletes_every_tag_of_the_digest(guide: Guide, server: Gateway) -> N
     reg_inside(guide.machine)
     guide.machine.run("reg", "rm", "--auth-url", REGISTRY, *login, "team/app/twice:one")
     assert guide.tags("team/app/twice") == []
+    for tag in ("one", "two"):
+        assert server.cli("tag", "restore", f"team/app/twice:{tag}").returncode == 0
+    assert guide.tags("team/app/twice") == ["one", "two"], "what a pipeline deletes by mistake is not lost at once"

@@ -94,3 +94,19 @@ def test_what_clients_overwrote_or_deleted_is_restored_by_one_command(
     assert raw.get(manifest, team.ann.basic).status == 404
     assert server.cli("repository", "restore", f"{PROJECT}/moved").returncode == 0
     assert raw.get(manifest, team.ann.basic).body == first.body
+
+
+def test_what_skopeo_deletes_by_its_digest_is_restored_as_it_was(
+    server: Gateway, team: ClosedGroup, skopeo: Skopeo, scratch: Path
+) -> None:
+    lee = team.new_user("lee")
+    team.commands.run("member", "add", GROUP, "lee", "maintainer")
+    name, credential = f"{PROJECT}/deleted", f"{lee.user}:{lee.secret}"
+    target = f"docker://{server.host}/{name}:1"
+    skopeo.copy(f"docker://{team.image()}", target, credential=credential)
+    before = skopeo.pull(f"{server.host}/{name}:1", scratch / "before", credential=credential)
+    skopeo.run("delete", "--tls-verify=false", f"--creds={credential}", target)
+    assert raw.get(f"{server.url}/v2/{name}/manifests/1", lee.basic).status == 404
+    assert server.cli("tag", "restore", f"{name}:1").returncode == 0
+    after = skopeo.pull(f"{server.host}/{name}:1", scratch / "after", credential=credential)
+    assert after.files == before.files

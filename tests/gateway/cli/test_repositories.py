@@ -109,8 +109,36 @@ def test_deleted_repositories_are_listed_until_they_are_restored(
     pushed.done("repository", "restore", "team/app/web")
     pushed.done("group", "move", "team", "other")
     again = pushed.done("repository", "list", "other", "--deleted").splitlines()
-    assert again[0] == "Path\tDeleted\tBy\tKept until"
-    assert [line.partition("\t")[0] for line in again[1:]] == ["other/app", "other/sub/tool/x"]
+    assert again[0] == "Id\tPath\tDeleted\tBy\tKept until"
+    assert [line.split("\t")[1] for line in again[1:]] == ["other/app", "other/sub/tool/x"]
+
+
+def test_a_repository_is_restored_also_where_pushes_have_made_another_one_at_its_path(pushed: Terminal) -> None:
+    """A pipeline pushes on, a moment after the deletion by mistake."""
+    shown = pushed.json("repository", "show", "team/app")
+    pushed.done("repository", "delete", "team/app")
+    push(pushed.data, "team/app", "team/app", [BASE], "v2")
+    refused = pushed.refused("repository", "restore", "team/app")
+    assert refused.startswith("another repository has the path 'team/app' since: ")
+    assert "`registry-gateway repository restore PATH --to NEW`" in refused
+    assert pushed.json("repository", "restore", "team/app", "--to", "team/app/old") == shown | {"path": "team/app/old"}
+    pushed.done("repository", "delete", "team/app/old")
+    pushed.done("repository", "move", "team/app", "team/app/new")
+    refused = pushed.refused("repository", "restore", "team/app/old", "--to", "team/app")
+    assert "old path of repository 'team/app/new'" in refused
+    for place in ("team/sub/tool/old", "team/none", "Team"):
+        pushed.refused("repository", "restore", "team/app/old", "--to", place)
+    assert pushed.json("repository", "restore", "team/app/old") == shown | {"path": "team/app/old"}
+
+
+def test_of_several_deleted_repositories_of_one_path_any_is_restored(pushed: Terminal) -> None:
+    first = pushed.json("repository", "show", "team/app")
+    pushed.done("repository", "delete", "team/app")
+    push(pushed.data, "team/app", "team/app", [BASE], "v2")
+    pushed.done("repository", "delete", "team/app")
+    assert len(pushed.json("repository", "list", "--deleted")) == 2
+    assert "'team/app' with the id 99 is kept" in pushed.refused("repository", "restore", "team/app", "--id", "99")
+    assert pushed.json("repository", "restore", "team/app", "--id", str(first["id"])) == first
 
 
 def test_tags_are_listed_with_what_they_point_to_and_deleted(pushed: Terminal) -> None:

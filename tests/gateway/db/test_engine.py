@@ -293,6 +293,7 @@ async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade
 
 
 def take_back_0014(file: sqlite3.Connection) -> None:
+    file.execute("DROP TABLE deleted_manifests")
     for table in CLEANUPS:
         file.execute(f"DROP TABLE {table}")
     file.execute("DROP INDEX ix_tags_repository_id_moved_at_name")

@@ -138,7 +138,7 @@ async def test_a_deleted_repository_is_restored_as_it_was_while_it_is_kept(
         assert await repositories.list_deleted(connection, NOW - timedelta(seconds=1), 10) == []
     assert (found.path, found.deleted_at, found.deleted_by) == ("team/app/web", NOW, "ada")
     async with database.write() as connection:
-        await repositories.restore(connection, found, NOW)
+        await repositories.restore(connection, found, RepositoryName(found.path), NOW)
     assert announced.take() == {(Concern.REPOSITORY, "team/app/web")}
     async with database.read() as connection:
         assert await repositories.find(connection, name) == doomed
@@ -157,13 +157,13 @@ async def test_a_repository_is_not_restored_over_another_one_or_once_its_purge_h
         second = await repositories.find_or_create(connection, project.id, name, NOW)
         [kept] = await repositories.find_deleted(connection, name)
         with pytest.raises(RestoreRefused, match="another repository has the path 'team/app' since"):
-            await repositories.restore(connection, kept, NOW)
+            await repositories.restore(connection, kept, RepositoryName(kept.path), NOW)
         assert await repositories.delete(connection, name, NOW + timedelta(hours=1), "ada")
         latest, earlier = await repositories.find_deleted(connection, name)
         assert (latest.id, earlier.id) == (second.id, first.id)
         assert await repositories.begin_purge(connection, latest)
         assert await repositories.find_deleted(connection, name) == [earlier]
-        await repositories.restore(connection, earlier, NOW)
+        await repositories.restore(connection, earlier, RepositoryName(earlier.path), NOW)
         assert not await repositories.begin_purge(connection, earlier)
         assert await repositories.list_deleted(connection, NOW + timedelta(days=9), 9) != []
 
@@ -278,5 +278,5 @@ async def test_a_repository_is_not_restored_where_another_one_has_an_old_path(
         await moves.move_repository(connection, "team/app/web", "team/app/moved", NOW, timedelta(days=90))
         [kept] = await repositories.find_deleted(connection, name)
         with pytest.raises(PathReserved):
-            await repositories.restore(connection, kept, NOW)
-        await repositories.restore(connection, kept, NOW + timedelta(days=91))
+            await repositories.restore(connection, kept, RepositoryName(kept.path), NOW)
+        await repositories.restore(connection, kept, RepositoryName(kept.path), NOW + timedelta(days=91))

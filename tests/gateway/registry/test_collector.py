@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown
@@ -15,7 +16,16 @@ from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.runtime import failpoints
 from cache.runtime.locks import locked
-from gateway.db import blob_removals, collection_state, projects, quotas, repositories, stored_blobs
+from gateway.db import (
+    blob_removals,
+    collection_state,
+    projects,
+    quotas,
+    repositories,
+    schema,
+    stored_blobs,
+    tag_events,
+)
 from gateway.db.collection_state import CollectionState
 from gateway.db.engine import Database
 from gateway.namespaces.errors import RestoreRefused
@@ -306,6 +316,90 @@ async def test_a_restored_tag_keeps_its_manifest_whenever_it_is_restored_before_
             await restore_tag(connection, found, V1, clock(), "ada")
 
 
+async def restored(database: Database, tag: Tag, now: datetime, digest: Digest | None = None) -> Digest:
+    async with database.write() as connection:
+        found = await repositories.find(connection, NAME)
+        assert found is not None
+        return await restore_tag(connection, found, tag, now, "ada", digest=digest)
+
+
+async def kept_manifests(database: Database) -> int:
+    async with database.read() as connection:
+        return int(await connection.scalar(select(func.count()).select_from(schema.deleted_manifests)) or 0)
+
+
+async def test_a_manifest_that_was_deleted_by_its_digest_is_restored_with_each_of_its_tags_for_a_delay(
+    repository: WritableRepository, collector: Collector, clock: Clock, database: Database, project: Project
+) -> None:
+    v2, pushed = Tag("v2"), await push_image(repository, "one", V1)
+    await repository.put_manifest(pushed, (v2,))
+    await pass_time(collector, clock)
+    async with database.read() as connection:
+        stored = await quotas.stored_bytes(connection, project.id)
+    digest = pushed.descriptor.digest
+    assert await repository.delete_manifest(digest) == clock() + KEPT
+    for reference in (V1, v2, digest):
+        with pytest.raises(ManifestUnknown):
+            await repository.manifest(reference)
+    async with database.read() as connection:
+        assert await quotas.stored_bytes(connection, project.id) == stored - len(pushed.raw)
+        for event in await tag_events.list_page(connection, 1, V1, limit=1):
+            assert (event.before, event.kept) == (digest, {digest})
+    clock.wait(DELAY - HOUR)
+    await collect(collector)
+    assert [await restored(database, tag, clock()) for tag in (V1, v2)] == [digest, digest]
+    assert await kept_manifests(database) == 0
+    async with database.read() as connection:
+        assert await quotas.stored_bytes(connection, project.id) == stored
+    await pass_time(collector, clock)
+    for reference in (V1, v2, digest):
+        assert (await repository.manifest(reference)).manifest.raw == pushed.raw
+    for reference in pushed.references():
+        (await repository.blob(reference.digest)).blob.close()
+
+
+async def test_a_deleted_manifest_is_forgotten_after_the_delay(
+    repository: WritableRepository, collector: Collector, clock: Clock, database: Database
+) -> None:
+    pushed = await push_image(repository, "one", V1)
+    await pass_time(collector, clock)
+    await repository.delete_manifest(pushed.descriptor.digest)
+    clock.wait(DELAY + HOUR)
+    await collect(collector)
+    assert await kept_manifests(database) == 0
+    with pytest.raises(RestoreRefused, match="any more, nor any other that the tag pointed to"):
+        await restored(database, V1, clock())
+
+
+async def test_a_deleted_manifest_without_a_part_of_it_is_refused_by_name(
+    repository: WritableRepository, clock: Clock, database: Database
+) -> None:
+    pushed = await push_image(repository, "one", V1)
+    await repository.delete_manifest(pushed.descriptor.digest)
+    layer = pushed.references()[-1].digest
+    await repository.delete_blob(layer)
+    with pytest.raises(RestoreRefused, match=f"such as {layer}: push the image again"):
+        await restored(database, V1, clock())
+    with pytest.raises(RestoreRefused, match="no manifest sha256:"):
+        await restored(database, V1, clock(), Digest.of(b"never pushed"))
+
+
+async def test_what_is_collected_and_what_a_deleted_repository_holds_is_not_kept(
+    repository: WritableRepository, collector: Collector, clock: Clock, database: Database
+) -> None:
+    await push_image(repository, "untagged")
+    doomed = await push_image(repository, "doomed", V1)
+    clock.wait(DELAY + HOUR)
+    assert (await collect(collector)).manifests == 1
+    assert await kept_manifests(database) == 0
+    await repository.delete_manifest(doomed.descriptor.digest)
+    assert await kept_manifests(database) == 1
+    async with database.write() as connection:
+        while await repositories.delete_part(connection, 1, clock()):
+            pass
+    assert await kept_manifests(database) == 0
+
+
 async def test_a_deleted_project_leaves_no_file(
     repository: WritableRepository,
     collector: Collector,
@@ -552,6 +646,17 @@ async def without_tag(repository: WritableRepository, database: Database, clock:
     await repository.delete_tag(V1)
 
 
+async def without_manifest(repository: WritableRepository, database: Database, clock: Clock) -> None:
+    await repository.delete_manifest((await repository.stat_manifest(V1)).descriptor.digest)
+
+
+async def without_family(repository: WritableRepository, database: Database, clock: Clock) -> None:
+    """Delete an index and then what it listed, as by digests."""
+    top = (await repository.manifest(V1)).manifest
+    for digest in (top.descriptor.digest, top.references()[0].digest):
+        await repository.delete_manifest(digest)
+
+
 async def without_repository(repository: WritableRepository, database: Database, clock: Clock) -> None:
     async with database.write() as connection:
         assert await repositories.delete(connection, NAME, clock(), "ada")
@@ -567,6 +672,8 @@ class Restore:
 
 RESTORES = [
     pytest.param(Restore(without_tag, restored_tag), id="tag"),
+    pytest.param(Restore(without_manifest, restored_tag), id="manifest"),
+    pytest.param(Restore(without_family, restored_tag), id="family"),
     pytest.param(Restore(without_repository, restored_repository), id="repository"),
 ]
 

@@ -242,7 +242,10 @@ async def test_a_tag_is_deleted_alone(surface: PushSurface) -> None:
 async def test_a_manifest_is_deleted_with_its_tags(surface: PushSurface) -> None:
     name = "team/app/gone"
     digest = await surface.push_image(name, "one", "two")
-    assert (await surface.call("DELETE", f"{name}/manifests/{digest}")).status == 202
+    deleted = await surface.call("DELETE", f"{name}/manifests/{digest}")
+    assert deleted.status == 202
+    assert deleted.headers["warning"].startswith('299 - "until 2')
+    assert f"at least, 'registry-gateway tag restore {name}:TAG' restores it" in deleted.headers["warning"]
     for reference in ("one", "two", digest):
         assert (await surface.call("GET", f"{name}/manifests/{reference}")).status == 404
     assert (await surface.call("DELETE", f"{name}/manifests/{digest}")).error["code"] == "MANIFEST_UNKNOWN"
@@ -251,7 +254,8 @@ async def test_a_manifest_is_deleted_with_its_tags(surface: PushSurface) -> None
 async def test_a_blob_is_deleted_from_one_repository(surface: PushSurface) -> None:
     digest = await surface.push_blob("team/app/blobs", b"deleted")
     await surface.push_blob("team/lib/blobs", b"deleted")
-    assert (await surface.call("DELETE", f"team/app/blobs/blobs/{digest}")).status == 202
+    deleted = await surface.call("DELETE", f"team/app/blobs/blobs/{digest}")
+    assert (deleted.status, deleted.headers["warning"]) == (202, '299 - "the blob is restored by pushing it again"')
     assert (await surface.call("GET", f"team/app/blobs/blobs/{digest}")).error["code"] == "BLOB_UNKNOWN"
     assert (await surface.call("DELETE", f"team/app/blobs/blobs/{digest}")).error["code"] == "BLOB_UNKNOWN"
     assert (await surface.call("GET", f"team/lib/blobs/blobs/{digest}")).body == b"deleted"
