@@ -8,6 +8,7 @@ from alembic import op
 
 revision = "0015"
 down_revision = "0014"
+oldest_program = "0012"
 
 DIGEST = sa.String(135).with_variant(sa.String(135, collation="C"), "postgresql")
 MOMENT = sa.DateTime(timezone=True)
