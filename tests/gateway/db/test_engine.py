@@ -205,6 +205,7 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
             "old_paths",
             *COLLECTION,
             *CLEANUPS,
+            "deleted_manifests",
             "pinned_tags",
             "tag_events",
             "uploads",
