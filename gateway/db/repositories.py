@@ -212,10 +212,10 @@ async def list_restorable(
 
     `below`: path of the project, group or user's namespace that holds them, at whatever depth.
     """
-    page = _DELETED.where(repositories.c.deleted_name.is_not(None), repositories.c.id > after)
+    page = DELETED.where(repositories.c.deleted_name.is_not(None), repositories.c.id > after)
     if below is not None:
         page = page.where(or_(projects.c.path == below, paths.is_below(projects.c.path, below)))
-    return [_deleted(row) for row in await connection.execute(page.order_by(repositories.c.id).limit(limit))]
+    return [to_deleted(row) for row in await connection.execute(page.order_by(repositories.c.id).limit(limit))]
 
 
 async def list_deleted(connection: AsyncConnection, before: datetime, limit: int) -> list[DeletedRepository]:

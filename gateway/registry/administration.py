@@ -60,7 +60,7 @@ class Administration:
             found = await repositories.find_deleted_by_id(connection, id)
             if found is None or found.project_id != project_id or found.is_going:
                 raise RestoreRefused("the repository cannot be restored any more: its content is collected")
-            await repositories.restore(connection, found, now)
+            await repositories.restore(connection, found, RepositoryName(found.path), now)
             await pins.require_unpinned(connection, id)
             restored = await repositories.find_by_id(connection, id)
             assert restored is not None, "it was restored in this transaction"

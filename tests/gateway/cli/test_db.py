@@ -23,7 +23,10 @@ CLEANUPS = ("repository_cleanups", "cleanup_policies")
 REVIEWS = ("old_paths", "collection", "blob_removals", "manifest_reviews", "blob_reviews")
 STORE = ("uploads", "tags", "manifest_references", "manifests", "blob_links", "blobs", "repositories")
 BACK_TO_0004 = (
-    *(f"DROP TABLE {table}" for table in ("deleted_manifests", *CLEANUPS, "pinned_tags", "tag_events", *REVIEWS, *STORE)),
+    *(
+        f"DROP TABLE {table}"
+        for table in ("deleted_manifests", *CLEANUPS, "pinned_tags", "tag_events", *REVIEWS, *STORE)
+    ),
     "DROP TABLE compatibility",
     "ALTER TABLE groups DROP COLUMN quota",
     "ALTER TABLE groups DROP COLUMN stored_bytes",
