@@ -38,7 +38,7 @@ class Deletions:
         self._audited.deleted(request, principal, opened, Subject.MANIFEST, reference)
         return _accepted(
             f"until {kept_until} at least, 'registry-gateway tag restore {opened.path}:TAG' restores it with each tag "
-            f"that it had, and with any other by '--digest {reference}'"
+            "that it had"
         )
 
     async def delete_tag(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
