@@ -9,16 +9,21 @@ from starlette.types import Receive, Scope, Send
 from cache.runtime.on_behalf import on_behalf_of
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Forbidden, LoginNeeded, MethodNotAllowed, PathUnknown, ScopeInsufficient
+from gateway.api.group_changes import GroupChanges
 from gateway.api.groups import Groups
 from gateway.api.login import authenticate
+from gateway.api.members import Members
+from gateway.api.namespaces import Namespaces
 from gateway.api.options import ApiOptions
 from gateway.api.parameters import read_parameters
 from gateway.api.places import Places
+from gateway.api.project_changes import ProjectChanges
 from gateway.api.projects import Projects
 from gateway.api.repositories import Repositories
 from gateway.api.routing import Call, Found, Route, RouteTable
 from gateway.api.server import ServerFacts
 from gateway.api.tags import Tags
+from gateway.api.trees import Trees
 from gateway.auth.matrix import CHANGING_SCOPES, READING_SCOPES
 from gateway.auth.permissions import missing_api_scope
 from gateway.auth.principal import Principal, PrincipalKind, describe
@@ -33,11 +38,17 @@ _READS = ("GET", "HEAD")
 def route_table(services: Services, options: ApiOptions) -> RouteTable:
     """Make the table of all routes."""
     places, documents, native = Places(services), DocumentWriter(options), services.native
+    namespaces = Namespaces(services, places, documents, options)
     resources = (
         Repositories(places, native.inventory, documents, options),
         Tags(places, native.inventory, documents, options),
         Projects(places, native, documents),
         Groups(places, documents),
+        Trees(services, places, documents, options),
+        GroupChanges(services, places, documents, options),
+        ProjectChanges(services, places, namespaces, documents, options),
+        Members(services, places, documents, options),
+        namespaces,
         ServerFacts(documents),
     )
     return RouteTable(route for resource in resources for route in resource.routes)

@@ -5,11 +5,15 @@ from datetime import UTC, datetime
 
 from gateway.api.options import ApiOptions
 from gateway.db.repositories import StoredRepository
+from gateway.directory.administration import NamedMember
 from gateway.namespaces.group import Group
-from gateway.namespaces.node import NodeKey, NodeKind
+from gateway.namespaces.node import NodeKind, PathEntry
 from gateway.namespaces.project import Project, RegistryAccess
 from gateway.namespaces.user import User
 from gateway.registry.inventory import TagDetails
+
+USER_NAMESPACES = 1_000_000_000
+"""Added to the id of a user it is that of the user's namespace, since GitLab numbers those together with groups."""
 
 SHORT_REVISION = 9
 """Characters of the hash of a config by which GitLab's clients tell images apart."""
@@ -70,10 +74,10 @@ class DocumentWriter:
             "total_size": details.size,
         }
 
-    def project(self, project: Project, above: NodeKey, *, manages: bool) -> dict[str, object]:
+    def project(self, project: Project, above: PathEntry, *, manages: bool) -> dict[str, object]:
         """`above`: the group or the user whose namespace holds the project. `manages`: whether the reader administers
         it."""
-        namespace, _, name = project.path.rpartition("/")
+        name = project.path.rpartition("/")[2]
         url = f"{self._options.url}/{project.path}"
         api = f"{self._options.url}/api/v4/projects/{project.id}"
         document: dict[str, object] = {
@@ -86,7 +90,7 @@ class DocumentWriter:
             "created_at": moment(project.created_at),
             "visibility": project.visibility.value,
             "web_url": url,
-            "namespace": self._namespace(namespace, above),
+            "namespace": self.namespace(above),
             "container_registry_enabled": project.registry is not RegistryAccess.DISABLED,
             "container_registry_access_level": project.registry.value,
             "container_registry_image_prefix": f"{self._options.registry}/{project.path}",
@@ -96,8 +100,8 @@ class DocumentWriter:
             document["creator_id"] = project.created_by
         return document
 
-    def group(self, group: Group, parent_id: int | None) -> dict[str, object]:
-        """`parent_id`: the id of the group above it; None for one at the top."""
+    def group(self, group: Group, above: PathEntry | None) -> dict[str, object]:
+        """`above`: the group above it; None for one at the top."""
         name = group.path.rpartition("/")[2]
         return {
             "id": group.id,
@@ -105,38 +109,58 @@ class DocumentWriter:
             "path": name,
             "full_name": group.path.replace("/", " / "),
             "full_path": group.path,
-            "parent_id": parent_id,
+            "parent_id": None if above is None else above.key.id,
             "visibility": group.visibility.value,
             "description": None,
             "web_url": f"{self._options.url}/groups/{group.path}",
             "created_at": moment(group.created_at),
+            "avatar_url": None,
+            "dependency_proxy_enabled": group.proxy_enabled,
+        }
+
+    def member(self, named: NamedMember) -> dict[str, object]:
+        """A member of a project or group."""
+        member, user = named.member, named.user
+        return {
+            **self._person(user),
+            "access_level": int(member.role),
+            "created_at": moment(member.created_at),
+            "expires_at": None if member.expires_at is None else f"{member.expires_at.astimezone(UTC):%Y-%m-%d}",
+            "membership_state": "active",
+        }
+
+    def namespace(self, entry: PathEntry) -> dict[str, object]:
+        """A group, or a user's own namespace, as what holds projects."""
+        is_group = entry.key.kind is NodeKind.GROUP
+        name = entry.path.rpartition("/")[2]
+        return {
+            "id": entry.key.id if is_group else USER_NAMESPACES + entry.key.id,
+            "name": name,
+            "path": name,
+            "kind": entry.key.kind.value,
+            "full_path": entry.path,
+            "parent_id": None,
+            "avatar_url": None,
+            "web_url": f"{self._options.url}/{'groups/' if is_group else ''}{entry.path}",
         }
 
     def user(self, user: User) -> dict[str, object]:
         """What a user is told of oneself."""
         document: dict[str, object] = {
-            "id": user.id,
-            "username": user.name,
-            "name": user.name,
-            "state": user.state,
-            "avatar_url": None,
-            "web_url": f"{self._options.url}/{user.name}",
+            **self._person(user),
             "created_at": moment(user.created_at),
             "email": user.email,
             "external": user.external,
         }
         return document | ({"is_admin": True} if user.admin else {})
 
-    def _namespace(self, path: str, above: NodeKey) -> Mapping[str, object]:
-        is_group = above.kind is NodeKind.GROUP
-        name = path.rpartition("/")[2]
+    def _person(self, user: User) -> Mapping[str, object]:
+        """What everybody with a login may know of a user."""
         return {
-            "id": above.id,
-            "name": name,
-            "path": name,
-            "kind": above.kind.value,
-            "full_path": path,
-            "parent_id": None,
+            "id": user.id,
+            "username": user.name,
+            "name": user.name,
+            "state": user.state,
             "avatar_url": None,
-            "web_url": f"{self._options.url}/{'groups/' if is_group else ''}{path}",
+            "web_url": f"{self._options.url}/{user.name}",
         }

@@ -25,5 +25,5 @@ class Groups:
     async def show(self, call: Call[NoParameters]) -> Response:
         """Show one group."""
         place, _ = await self._places.group(call.path["id"], call.principal)
-        parent_id = place.way[-2].id if len(place.way) > 1 else None
-        return one(self._documents.group(place.group, parent_id))
+        above = (await self._places.namespaces_of([place.group.path])).get(place.group.path)
+        return one(self._documents.group(place.group, above))

@@ -3,6 +3,7 @@
 Whoever may not know of one is answered as if it were not there, and, where it is named by its path, as slowly.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -16,10 +17,11 @@ from gateway.auth.principal import Principal, PrincipalKind
 from gateway.db.repositories import StoredRepository
 from gateway.directory.places import GroupPlace, Located, ProjectPlace
 from gateway.namespaces.credentials import Job
-from gateway.namespaces.node import NodeKey, NodeKind
+from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Way
 from gateway.namespaces.old_path import Former
-from gateway.namespaces.paths import proxied_name
-from gateway.namespaces.reach import PullReach
+from gateway.namespaces.paths import parent_path, proxied_name
+from gateway.namespaces.reach import Knowledge, PullReach
+from gateway.namespaces.role import Role
 from gateway.services import Services
 
 PROJECT, GROUP, REPOSITORY, TAG = "Project", "Group", "Repository", "Tag"
@@ -114,6 +116,30 @@ class Places:
         if place is not None and image is not None:
             await directory.conceal([image])
         raise ResourceUnknown(GROUP, "" if knowledge is None else knowledge.reason)
+
+    async def group_for(self, text: str, principal: Principal, action: Action) -> GroupPlace:
+        """The group of an id or a path, to which a principal may do something. Raises as `project` does."""
+        place, _ = await self.group(text, principal)
+        if action is not Action.KNOW:
+            _check(await self._decide(principal, action, place, self._services.clock()))
+        return place
+
+    async def role(self, principal: Principal, way: Way) -> Role | None:
+        """The strongest role of a person at the end of a way; an administrator is an owner everywhere."""
+        return await self._access.role(principal, way, self._services.clock())
+
+    async def knowledge(self, principal: Principal, role: Role | None) -> Knowledge:
+        """What a principal may know of; with a role, that in which the principal has at least this one."""
+        now = self._services.clock()
+        if role is None:
+            return await self._access.knowledge(principal, now)
+        return await self._access.knowledge(principal, now, weakest=role, members_only=True)
+
+    async def namespaces_of(self, paths: Collection[str]) -> dict[str, PathEntry]:
+        """The namespaces that hold nodes, by the paths of these; one at the top has none."""
+        above = {path: parent_path(path) for path in paths}
+        found = await self._services.directory.administration.places_at([path for path in above.values() if path])
+        return {path: PathEntry(parent, found[parent]) for path, parent in above.items() if parent in found}
 
     async def may(self, principal: Principal, action: Action, place: ProjectPlace) -> bool:
         """Whether a principal may do something to a project that it was shown."""

@@ -112,4 +112,5 @@ class Projects:
 
     async def _document(self, call: "Call[Any]", place: ProjectPlace) -> dict[str, object]:
         manages = await self._places.may(call.principal, Action.ADMIN, place)
-        return self._documents.project(place.project, place.way[-2], manages=manages)
+        above = (await self._places.namespaces_of([place.project.path]))[place.project.path]
+        return self._documents.project(place.project, above, manages=manages)

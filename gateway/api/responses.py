@@ -5,8 +5,8 @@ counted. A page of a keyset begins after an entry, and costs the same wherever t
 the URL that clients use: they follow no other.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.responses import JSONResponse, Response
@@ -14,10 +14,10 @@ from starlette.responses import JSONResponse, Response
 from gateway.api.options import ApiOptions
 from gateway.api.routing import Call
 from gateway.api.shapes import ListShape
-from gateway.db.windows import ListWindow
-from gateway.registry.inventory import ListPart
+from gateway.db.windows import ListPart, ListWindow
 
 Document = Mapping[str, object]
+T = TypeVar("T")
 
 
 def one(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -28,6 +28,20 @@ def one(document: object, status: int = 200, headers: Mapping[str, str] | None =
 def accepted() -> Response:
     """The response to what is done later: GitLab sends the number of the status as the document, too."""
     return JSONResponse(202, 202)
+
+
+def no_content() -> Response:
+    """The response to a deletion."""
+    return Response(status_code=204)
+
+
+def page_of(call: Call[Any], options: ApiOptions, rows: Sequence[T], document: Callable[[T], Document]) -> Response:
+    """The response with a page of a list that is in memory as a whole."""
+    parameters: ListShape = call.parameters
+    begin = (parameters.page - 1) * parameters.per_page
+    shown = rows[begin : begin + parameters.per_page]
+    part = ListPart(shown, len(rows) > begin + parameters.per_page, len(rows))
+    return JSONResponse([document(row) for row in shown], 200, _offset_headers(call, options, part))
 
 
 def window_of(parameters: ListShape, after: str | int | None = None) -> ListWindow:

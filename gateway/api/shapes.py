@@ -17,7 +17,11 @@ LAST_PAGE = 1_000_000
 SEARCH_LIMIT = 255
 """Characters of a text that is searched for: no name of a repository has more."""
 
-_NO_VALUE = {"missing": "is missing", "literal_error": "does not have a valid value"}
+_NO_VALUE = {
+    "missing": "is missing",
+    "literal_error": "does not have a valid value",
+    "enum": "does not have a valid value",
+}
 _SENTENCE = "sentence"
 
 

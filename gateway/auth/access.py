@@ -12,14 +12,16 @@ from gateway.auth.permissions import (
     Target,
     decide,
     decide_creation,
+    role_at,
 )
 from gateway.auth.principal import Principal, principal_of, user_id_of
-from gateway.auth.reach import reach_of
+from gateway.auth.reach import knowledge_of, reach_of
 from gateway.directory.directory import Directory
 from gateway.directory.places import GroupPlace, Located
 from gateway.namespaces.credentials import Credential, CredentialRef, DeployToken, Job, JobDeployToken
 from gateway.namespaces.node import NodeKey, NodeKind, Way
-from gateway.namespaces.reach import PullReach
+from gateway.namespaces.reach import Knowledge, PullReach
+from gateway.namespaces.role import Role
 
 
 class Access:
@@ -65,6 +67,22 @@ class Access:
         origin = () if node is None else await self._directory.way_to(node)
         members = () if user is None else await self._directory.memberships_anywhere(user.id)
         return reach_of(principal, members, origin, now)
+
+    async def knowledge(
+        self, principal: Principal, now: datetime, *, weakest: Role = Role.GUEST, members_only: bool = False
+    ) -> Knowledge:
+        """Groups and projects that a person may know of, as `knowledge_of` tells them. Raises DatabaseUnusable."""
+        if principal.user is None:
+            return knowledge_of(principal, (), now, weakest, members_only=members_only)
+        await self._directory.require_current()
+        members = await self._directory.memberships_anywhere(principal.user.id)
+        return knowledge_of(principal, members, now, weakest, members_only=members_only)
+
+    async def role(self, principal: Principal, way: Way, now: datetime) -> Role | None:
+        """The strongest role of a person at the end of a way; an administrator is an owner everywhere. Raises
+        DatabaseUnusable."""
+        await self._directory.require_current()
+        return role_at(principal, way, (await self._standing(principal, way)).members, now)
 
     async def _standing(self, principal: Principal, way: Way) -> Standing:
         node = _node_of(principal)

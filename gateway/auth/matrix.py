@@ -14,9 +14,9 @@ from gateway.namespaces.role import Role
 
 
 class Action(Enum):
-    """Kind of access: three to a repository, and `admin` to the settings of a project or a group. Three more are those
-    of the REST API: to know that a project or group exists, to delete one tag, and to delete, move or restore whole
-    repositories."""
+    """Kind of access: three to a repository, and `admin` to the settings of a project or a group. Four more are those
+    of the REST API: to know that a project or group exists, to delete one tag, to delete, move or restore whole
+    repositories, and to dispose of a whole project or group."""
 
     PULL = "pull"
     PUSH = "push"
@@ -25,6 +25,7 @@ class Action(Enum):
     KNOW = "know"
     DELETE_TAG = "delete-tag"
     MANAGE = "manage"
+    OWN = "own"
 
 
 class Audience(Enum):
@@ -60,8 +61,12 @@ ROLES: Mapping[Action, Role] = {
     Action.ADMIN: Role.MAINTAINER,
     Action.DELETE_TAG: Role.DEVELOPER,
     Action.MANAGE: Role.MAINTAINER,
+    Action.OWN: Role.OWNER,
 }
 """Weakest role in a project for what is no pull; neither visibility nor the access level `private` changes it."""
+
+SETTINGS = frozenset({Action.ADMIN, Action.OWN})
+"""Actions that concern no content: those of a project whose registry is disabled, too; no job does them."""
 
 JOB_ROLES: Mapping[Action, Role] = {
     Action.PUSH: Role.DEVELOPER,
@@ -95,6 +100,7 @@ PERSONAL_SCOPES: Mapping[Action, frozenset[Scope]] = {
     Action.KNOW: frozenset({Scope.API, Scope.READ_API}),
     Action.DELETE_TAG: frozenset({Scope.API}),
     Action.MANAGE: frozenset({Scope.API}),
+    Action.OWN: frozenset({Scope.API}),
 }
 """Scopes of a personal token of which one is needed, beside the user's own right. `write_registry` carries pulls,
 since clients that push ask for both."""
@@ -107,6 +113,7 @@ DEPLOY_SCOPES: Mapping[Action, frozenset[Scope]] = {
     Action.KNOW: frozenset(),
     Action.DELETE_TAG: frozenset(),
     Action.MANAGE: frozenset(),
+    Action.OWN: frozenset(),
 }
 """Scopes of a deploy token of which one is needed; where there is none, no deploy token may do it."""
 

@@ -24,6 +24,7 @@ from gateway.auth.matrix import (
     PULL,
     READING_SCOPES,
     ROLES,
+    SETTINGS,
     Action,
     Audience,
     Cell,
@@ -206,7 +207,7 @@ def _decide_project(principal: Principal, action: Action, target: ProjectTarget,
         return _hide(principal, refused.reason if refused else unlisted or reason)
     if action is Action.KNOW:
         return _decide_knowledge(principal, f"project {project.path!r}", project.visibility)
-    if action is not Action.ADMIN and project.registry is RegistryAccess.DISABLED:
+    if action not in SETTINGS and project.registry is RegistryAccess.DISABLED:
         reason = f"the container registry of project {project.path!r} is disabled, for administrators too"
         return Decision(False, reason, Refusal.DENIED)
     cell = PULL[project.visibility, project.registry]
@@ -258,6 +259,12 @@ def _person_at(user: User | None, way: Way, members: Iterable[Member], now: date
     return _Person(Role.OWNER if owns else strongest_role(own, now), user.admin, not user.external)
 
 
+def role_at(principal: Principal, way: Way, members: Iterable[Member], now: datetime) -> Role | None:
+    """The role of the person behind a principal at the end of a way; an administrator is an owner everywhere."""
+    person = _person_at(principal.user, way, members, now)
+    return Role.OWNER if person.admin else person.role
+
+
 def _person_at_project(principal: Principal, target: ProjectTarget, now: datetime) -> _Person:
     """The person behind a principal; for a job elsewhere without roles, unless the project's list names the job's."""
     person = _person_at(principal.user, target.way, target.standing.members, now)
@@ -278,7 +285,7 @@ def _is_listed(target: ProjectTarget) -> bool:
 def _refuse_job(principal: Principal, action: Action, target: ProjectTarget) -> Decision | None:
     """Refuse what no job may do, whoever its user is; None where its user's role decides."""
     path = target.project.path
-    if action is Action.ADMIN:
+    if action in SETTINGS:
         return Decision(False, f"{describe(principal)} may not administer: no job may", Refusal.DENIED)
     if _is_own_project(principal, target):
         return None
@@ -331,7 +338,7 @@ def _list_hint(principal: Principal, target: ProjectTarget, cell: Cell, now: dat
 
 
 def _decide_proxy(principal: Principal, action: Action, target: DependencyProxyTarget, now: datetime) -> Decision:
-    if action is Action.ADMIN:
+    if action in SETTINGS:
         return _decide_group_admin(principal, target, now)
     if action is Action.KNOW:
         return _decide_group_knowledge(principal, target, now)

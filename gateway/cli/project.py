@@ -21,14 +21,14 @@ from gateway.cli.quota_option import QuotaOption, apply_quota
 from gateway.cli.readable import changes
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
-from gateway.db import cleanups, moves, paths, pins, projects, quotas, repositories
+from gateway.db import cleanups, moves, paths, projects, quotas, repositories
 from gateway.db.connection import Connection
 from gateway.namespaces.cleanup_policy import CleanupPolicy
 from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.node import Visibility
 from gateway.namespaces.paths import parse_project_path
 from gateway.namespaces.project import Project, RegistryAccess
-from gateway.registry.deletion import purge_repositories
+from gateway.registry.deletion import delete_project
 from gateway.settings.tables import Settings
 
 app = plain_app()
@@ -196,22 +196,13 @@ async def _update(
 
 
 async def _delete(settings: Settings, path: str) -> tuple[_Shown, list[str]]:
-    """Delete a project; returns it as it was, and the paths of its repositories.
-
-    Its registry is disabled first: nothing is acknowledged that goes with the rest.
-    """
+    """Delete a project; returns it as it was, and the paths of its repositories."""
     pages = read_pages(settings, partial(_read_repositories, path), lambda repository: repository)
     held = [repository async for page in pages for repository in page]
     async with open_existing(settings) as database:
-        async with database.write() as connection:
+        async with database.read() as connection:
             shown = await _Shown.read(connection, await projects.get(connection, path))
-            if shown.project.pinned_at is not None:
-                await pins.refuse(connection, path, shown.project.pinned_at)
-            await projects.update(connection, replace(shown.project, registry=RegistryAccess.DISABLED))
-        now = datetime.now(UTC)
-        await purge_repositories(database, shown.project.id, now)
-        async with database.write() as connection:
-            await projects.delete(connection, path, now)
+        await delete_project(database, shown.project.id, datetime.now(UTC))
         return shown, held
 
 

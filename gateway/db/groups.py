@@ -1,7 +1,7 @@
 """Queries of groups; the rules that a change must keep are called inside its transaction, and written elsewhere."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -136,6 +136,16 @@ async def find_all(connection: AsyncConnection, wanted: Collection[str]) -> list
         rows = await connection.execute(select(schema.groups).where(schema.groups.c.path.in_(batch)))
         found += [_group(row) for row in rows]
     return found
+
+
+async def find_by_id(connection: AsyncConnection, id: int) -> Group | None:
+    row = (await connection.execute(select(schema.groups).where(schema.groups.c.id == id))).first()
+    return _group(row) if row else None
+
+
+def read_rows(rows: Iterable[Row[Any]]) -> list[Group]:
+    """The groups of rows with all columns."""
+    return [_group(row) for row in rows]
 
 
 async def get(connection: AsyncConnection, path: str) -> Group:

@@ -86,6 +86,11 @@ async def find_all(connection: AsyncConnection, paths: Iterable[str]) -> list[Pr
     return found
 
 
+def read_rows(rows: Iterable[Row[Any]]) -> list[Project]:
+    """The projects of rows with all columns."""
+    return [_project(row) for row in rows]
+
+
 async def get(connection: AsyncConnection, path: str) -> Project:
     """Get the project of a path. Raises ProjectUnknown."""
     project = await find(connection, path)

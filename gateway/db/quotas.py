@@ -99,7 +99,9 @@ async def levels_of(connection: AsyncConnection, repository_id: int, now: dateti
 
 async def _levels_of_groups(connection: AsyncConnection, wanted: Sequence[str], now: datetime) -> list[QuotaLevel]:
     """List the quotas of those of some groups that have one."""
-    levels = []
+    levels: list[QuotaLevel] = []
+    if not wanted:
+        return levels
     for group in (await connection.execute(*_limited_groups(wanted))).all():
         reserved = await _reserved(connection, paths.is_below(_repositories.c.path, group.path), now)
         levels.append(QuotaLevel(NodeKind.GROUP, group.path, group.quota, group.stored_bytes, reserved))

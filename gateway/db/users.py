@@ -85,6 +85,15 @@ async def list_all(connection: AsyncConnection, *, after: str = "", limit: int |
     return [_user(row) for row in rows]
 
 
+async def find_all(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, User]:
+    """Find the users with these ids, as far as they exist."""
+    found: dict[int, User] = {}
+    for batch in batches(set(ids)):
+        rows = await connection.execute(select(_users).where(_users.c.id.in_(batch)))
+        found.update((row.id, _user(row)) for row in rows)
+    return found
+
+
 async def names_of(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, str]:
     """Find the names of the users with these ids, as far as they exist."""
     names: dict[int, str] = {}

@@ -1,10 +1,13 @@
 """Windows: parts of sorted lists as REST APIs cut them, by an offset or after a value."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Column, ColumnElement, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+T = TypeVar("T")
 
 COUNTED = 10_000
 """Rows of a list that are counted; of a longer one it is only known that it is longer (GitLab's API counts as many)."""
@@ -22,6 +25,32 @@ class ListWindow:
     after: str | int | None = None
     descending: bool = False
     search: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListPart(Generic[T]):
+    """A part of a list. `more`: whether rows come after it. `total`: how many rows the list has; None where that was
+    not asked, or where they are more than are counted."""
+
+    rows: Sequence[T]
+    more: bool
+    total: int | None = None
+
+
+async def read_part(
+    connection: AsyncConnection,
+    rows: Callable[[AsyncConnection, ListWindow], Awaitable[Sequence[T]]],
+    total: Callable[[AsyncConnection], Awaitable[int]],
+    window: ListWindow,
+    *,
+    counted: bool,
+) -> ListPart[T]:
+    """Read a part of a list, and one row more to know whether there are more. `counted`: whether the total is wanted;
+    `rows`, `total`: read the rows of a window, and count all."""
+    found = await rows(connection, replace(window, limit=window.limit + 1))
+    number = await total(connection) if counted else None
+    known = number if number is not None and number <= COUNTED else None
+    return ListPart(found[: window.limit], len(found) > window.limit, known)
 
 
 def cut(query: "Select[Any]", column: "ColumnElement[Any] | Column[Any]", window: ListWindow) -> "Select[Any]":

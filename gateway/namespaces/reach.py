@@ -17,3 +17,16 @@ class PullReach:
     nodes: tuple[NodeKey, ...] = ()
     jobs_of: Way = ()
     everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """Groups and projects that somebody may know of, as a condition that a query can take.
+
+    `everything`: all. `audiences`: those of such a visibility. `nodes`: groups, users' namespaces and projects, with
+    everything below them; the groups above them are known by their paths.
+    """
+
+    audiences: frozenset[Visibility] = frozenset()
+    nodes: tuple[NodeKey, ...] = ()
+    everything: bool = False

@@ -17,8 +17,11 @@ from gateway.db.engine import Database
 from gateway.db.moves import Moved
 from gateway.db.repositories import StoredRepository
 from gateway.namespaces.errors import MoveRefused, RestoreRefused
+from gateway.registry.deletion import delete_project
 from gateway.registry.restoring import restore_tag
 from gateway.registry.storage_errors import database_errors
+
+_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,19 @@ class Administration:
 
         with database_errors():
             return DeletedUntil(await self._database.transact(delete), now + self._kept)
+
+    async def delete_project(self, id: int) -> list[str]:
+        """Delete a project with all that it holds; return the paths of its repositories. Raises ProjectUnknown."""
+        held: list[str] = []
+        with database_errors():
+            while page := await self._paths_of(id, held[-1] if held else ""):
+                held += page
+            await delete_project(self._database, id, self._clock())
+            return held
+
+    async def _paths_of(self, project_id: int, after: str) -> list[str]:
+        async with self._database.read() as connection:
+            return await repositories.list_paths(connection, [project_id], after, _PAGE)
 
     async def restore_repository(self, id: int, project_id: int) -> StoredRepository:
         """Restore a deleted repository of a project. Raises RestoreRefused, PathReserved, Denied."""

@@ -1,10 +1,13 @@
 """Deletion of what repositories of any size hold: in parts, each of which is one short transaction."""
 
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from gateway.db import repositories
+from gateway.db import pins, projects, repositories
+from gateway.db.connection import Connection
 from gateway.db.engine import Database
+from gateway.namespaces.project import Project, RegistryAccess, unknown_project
 
 _PAGE = 100
 PARTS_AT_ONCE = 20
@@ -25,6 +28,35 @@ async def purge_due(database: Database, before: datetime, now: datetime) -> tupl
             return gone, True
         gone += await database.transact(partial(repositories.purge, repository_id=repository.id, now=now))
     return gone, len(due) == _PAGE
+
+
+async def delete_project(database: Database, project_id: int, now: datetime) -> Project:
+    """Delete a project with all that it holds; return it. Raises ProjectUnknown, Denied where a pin keeps it,
+    DatabaseUnusable.
+
+    Its registry is disabled first: nothing is acknowledged that goes with the rest, and what an interruption leaves is
+    a project without a registry, which can be deleted again.
+    """
+
+    async def disable(connection: Connection) -> Project:
+        project = await projects.find_by_id(connection, project_id)
+        if project is None:
+            raise unknown_project(str(project_id))
+        if project.pinned_at is not None:
+            await pins.refuse(connection, project.path, project.pinned_at)
+        await projects.update(connection, replace(project, registry=RegistryAccess.DISABLED))
+        return project
+
+    project = await database.transact(disable)
+    await purge_repositories(database, project_id, now)
+
+    async def delete(connection: Connection) -> None:
+        present = await projects.find_by_id(connection, project_id)
+        if present is not None:
+            await projects.delete(connection, present.path, now)
+
+    await database.transact(delete)
+    return project
 
 
 async def purge_repositories(database: Database, project_id: int, now: datetime) -> None:

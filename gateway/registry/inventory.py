@@ -4,9 +4,9 @@ Nothing is decided here: the caller knows what its reader may see.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
@@ -18,22 +18,12 @@ from gateway.db.manifests import StoredManifest
 from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.db.repository_lists import RepositoryOrder
 from gateway.db.tags import StoredTag
-from gateway.db.windows import COUNTED, ListWindow
+from gateway.db.windows import ListPart, ListWindow, read_part
 from gateway.namespaces.reach import PullReach
 from gateway.registry.image_size import size_of
 from gateway.registry.storage_errors import database_errors
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class ListPart(Generic[T]):
-    """A part of a list. `more`: whether rows come after it. `total`: how many rows the list has; None where that was
-    not asked, or where they are more than are counted."""
-
-    rows: Sequence[T]
-    more: bool
-    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +148,4 @@ class Inventory:
         """Read a part, and one row more to know whether there are more, in one state of the database."""
         with database_errors():
             async with self._database.read() as connection:
-                found = await rows(connection, replace(window, limit=window.limit + 1))
-                count = await total(connection) if counted else None
-        known = count if count is not None and count <= COUNTED else None
-        return ListPart(found[: window.limit], len(found) > window.limit, known)
+                return await read_part(connection, rows, total, window, counted=counted)

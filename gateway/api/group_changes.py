@@ -1,0 +1,161 @@
+"""Changes of groups: create, rename, move, delete."""
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from starlette.responses import Response
+
+from gateway.api.audited import AuditedChanges
+from gateway.api.documents import DocumentWriter
+from gateway.api.errors import Forbidden, ParametersInvalid
+from gateway.api.options import ApiOptions
+from gateway.api.places import Places
+from gateway.api.responses import accepted, one
+from gateway.api.routing import Call, Route
+from gateway.api.shapes import Blank, NoParameters, Shape, Text
+from gateway.api.tree_refusals import tree_refusals
+from gateway.auth.matrix import Action
+from gateway.db.moves import Moved
+from gateway.directory.places import GroupPlace
+from gateway.namespaces.group import Group
+from gateway.namespaces.node import Visibility
+from gateway.namespaces.paths import parent_path
+from gateway.services import Services
+
+VISIBILITIES = Literal["public", "internal", "private"]
+ONE = "/groups/{id}"
+
+
+class GroupShape(Shape):
+    """Properties of a group that may be changed; those that are not given stay."""
+
+    name: Annotated[Text | None, Blank, Field(max_length=255, description="The last part of its path.")] = None
+    path: Annotated[Text | None, Blank, Field(max_length=255, description="The same; it goes before the name.")] = None
+    visibility: Annotated[VISIBILITIES | None, Blank, Field(description="Who may know of the group.")] = None
+
+    @property
+    def last_part(self) -> str | None:
+        """The last part of the path that is wanted."""
+        return self.path or (None if self.name is None else slug(self.name))
+
+    def applied_to(self, group: Group) -> Group:
+        """The group with the visibility that is wanted; where that is narrower, strangers do not pull through it."""
+        if self.visibility is None:
+            return group
+        visibility = Visibility(self.visibility)
+        return replace(
+            group, visibility=visibility, anonymous_pull=group.anonymous_pull and visibility is Visibility.PUBLIC
+        )
+
+
+class NewGroupShape(GroupShape):
+    """Properties of a new group."""
+
+    parent_id: Annotated[int | None, Blank, Field(ge=1, description="The id of the group that holds it.")] = None
+
+
+class TransferShape(Shape):
+    """Where a group goes."""
+
+    group_id: Annotated[
+        int | None, Blank, Field(ge=1, description="The id of the group that is to hold it; none: the top.")
+    ] = None
+
+
+class GroupChanges:
+    """Handlers of changes of groups."""
+
+    def __init__(self, services: Services, places: Places, documents: DocumentWriter, options: ApiOptions) -> None:
+        self._tree = services.directory.administration
+        self._clock = services.clock
+        self._audited = AuditedChanges(services.audit)
+        self._places = places
+        self._documents = documents
+        self._options = options
+
+    @property
+    def routes(self) -> list[Route[Any]]:
+        return [
+            Route("POST", "/groups", self.create, NewGroupShape, "group", status=201, answer="Group"),
+            Route("PUT", ONE, self.update, GroupShape, "group", answer="Group"),
+            Route("DELETE", ONE, self.delete, NoParameters, "group", status=202, conflicts=True),
+            Route("POST", f"{ONE}/transfer", self.transfer, TransferShape, "group", status=201, answer="Group"),
+        ]
+
+    async def create(self, call: Call[NewGroupShape]) -> Response:
+        """Create a group: at the top as an administrator, below a group as an owner of that."""
+        wanted, user = call.parameters, call.principal.user
+        if wanted.last_part is None:
+            raise ParametersInvalid(["name is missing", "path is missing"])
+        if user is None:
+            raise Forbidden("the token belongs to no user")
+        path = wanted.last_part
+        if wanted.parent_id is not None:
+            above = await self._places.group_for(str(wanted.parent_id), call.principal, Action.ADMIN)
+            path = f"{above.group.path}/{path}"
+        elif not user.admin:
+            raise Forbidden("administrators alone create groups at the top: name a group of yours as parent_id")
+        with tree_refusals():
+            made = await self._tree.create_group(path, wanted.applied_to, user, self._clock())
+        return await self._document(made, 201)
+
+    async def update(self, call: Call[GroupShape]) -> Response:
+        """Change the visibility of a group, or rename it; its old path leads to it for a while."""
+        place, wanted = await self._find(call, Action.ADMIN), call.parameters
+        if wanted == GroupShape():
+            raise ParametersInvalid(["name, path, visibility are missing, at least one parameter must be provided"])
+        with tree_refusals():
+            group = await self._tree.update_group(place.group.id, wanted.applied_to)
+            part = wanted.last_part
+            if part is not None and part != group.path.rpartition("/")[2]:
+                moved = await self._tree.move_group(
+                    group.id, lambda path: joined(parent_path(path), part), self._clock(), self._options.old_paths
+                )
+                group = await self._moved(call, group, moved)
+        return await self._document(group, 200)
+
+    async def transfer(self, call: Call[TransferShape]) -> Response:
+        """Move a group with all that it holds into another one, or to the top; no content is copied."""
+        place, wanted = await self._find(call, Action.OWN), call.parameters
+        above = ""
+        if wanted.group_id is not None:
+            above = (await self._places.group_for(str(wanted.group_id), call.principal, Action.ADMIN)).group.path
+        elif call.principal.user is None or not call.principal.user.admin:
+            raise Forbidden("administrators alone move groups to the top: name a group of yours as group_id")
+        with tree_refusals():
+            moved = await self._tree.move_group(
+                place.group.id,
+                lambda path: joined(above, path.rpartition("/")[2]),
+                self._clock(),
+                self._options.old_paths,
+            )
+        return await self._document(await self._moved(call, place.group, moved), 201)
+
+    async def delete(self, call: Call[NoParameters]) -> Response:
+        """Delete a group that holds no other group and no project."""
+        place = await self._find(call, Action.OWN)
+        with tree_refusals():
+            await self._tree.delete_group(place.group.id)
+        return accepted()
+
+    async def _find(self, call: "Call[Any]", action: Action) -> GroupPlace:
+        return await self._places.group_for(call.path["id"], call.principal, action)
+
+    async def _moved(self, call: "Call[Any]", group: Group, moved: Moved) -> Group:
+        self._audited.moved(call, moved)
+        return replace(group, path=moved.new)
+
+    async def _document(self, group: Group, status: int) -> Response:
+        parents = await self._places.namespaces_of([group.path])
+        return one(self._documents.group(group, parents.get(group.path)), status)
+
+
+def joined(above: str, part: str) -> str:
+    """The path of a node below another one; at the top where that is empty."""
+    return f"{above}/{part}" if above else part
+
+
+def slug(name: str) -> str:
+    """The part of a path that GitLab makes of a name."""
+    return "-".join(name.lower().split())

@@ -1,0 +1,214 @@
+"""Members of projects and groups: lists, and changes by who may administer these."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import Field
+from starlette.responses import Response
+
+from gateway.api.documents import DocumentWriter
+from gateway.api.errors import Conflicting, Forbidden, ParametersInvalid, ResourceUnknown, ValuesRefused
+from gateway.api.options import ApiOptions
+from gateway.api.places import Places, is_id
+from gateway.api.responses import no_content, one, page_of
+from gateway.api.routing import Call, Route
+from gateway.api.shapes import Blank, ListShape, NoParameters, Shape, Text
+from gateway.api.tree_refusals import tree_refusals
+from gateway.auth.matrix import Action
+from gateway.auth.principal import Principal
+from gateway.directory.administration import NamedMember
+from gateway.directory.places import GroupPlace, ProjectPlace
+from gateway.namespaces.errors import ExpiryInvalid
+from gateway.namespaces.expiry import parse_expiry
+from gateway.namespaces.role import Role
+from gateway.services import Services
+
+MEMBER = "Member"
+Node = GroupPlace | ProjectPlace
+
+
+class MemberListShape(ListShape):
+    """Parameters of a list of members."""
+
+    query: Annotated[Text, Field(max_length=255, description="Only members whose name holds this text.")] = ""
+
+
+class MemberShape(Shape):
+    """Parameters that give a role."""
+
+    access_level: Annotated[
+        Role,
+        Field(description="The role: 10 guest, 20 reporter, 30 developer, 40 maintainer, 50 owner."),
+    ]
+    expires_at: Annotated[
+        Text | None, Field(max_length=40, description="The day, UTC, from whose midnight on it means nothing.")
+    ] = None
+
+
+class NewMemberShape(MemberShape):
+    """Parameters of a new member."""
+
+    user_id: Annotated[int | None, Blank, Field(ge=1, description="The id of the user.")] = None
+    username: Annotated[Text | None, Blank, Field(max_length=255, description="The name of the user.")] = None
+
+
+class Members:
+    """Handlers of members. `of`: the word for what has them, in paths."""
+
+    def __init__(self, services: Services, places: Places, documents: DocumentWriter, options: ApiOptions) -> None:
+        self._tree = services.directory.administration
+        self._directory = services.directory
+        self._clock = services.clock
+        self._places = places
+        self._documents = documents
+        self._options = options
+
+    @property
+    def routes(self) -> list[Route[Any]]:
+        return [route for of in ("projects", "groups") for route in self._routes(of)]
+
+    def _routes(self, of: str) -> list[Route[Any]]:
+        members, single = f"/{of}/{{id}}/members", f"/{of}/{{id}}/members/{{user_id}}"
+        every, any_single = f"/{of}/{{id}}/members/all", f"/{of}/{{id}}/members/all/{{user_id}}"
+        return [
+            Route("GET", members, partial_of(self.list_own, of), MemberListShape, "members", answer="Members"),
+            Route("GET", every, partial_of(self.list_all, of), MemberListShape, "members", answer="Members"),
+            Route("GET", single, partial_of(self.show_own, of), NoParameters, "member", answer="Member"),
+            Route("GET", any_single, partial_of(self.show_any, of), NoParameters, "member", answer="Member"),
+            Route(
+                *("POST", members, partial_of(self.add, of), NewMemberShape, "member"),
+                status=201,
+                conflicts=True,
+                answer="Member",
+            ),
+            Route("PUT", single, partial_of(self.update, of), MemberShape, "member", answer="Member"),
+            Route("DELETE", single, partial_of(self.remove, of), NoParameters, "member", status=204),
+        ]
+
+    async def list_own(self, of: str, call: Call[MemberListShape]) -> Response:
+        """List the members that a project or group has itself."""
+        return await self._list(of, call, inherited=False)
+
+    async def list_all(self, of: str, call: Call[MemberListShape]) -> Response:
+        """List the members of a project or group, and of the groups above it, each once with the strongest role."""
+        return await self._list(of, call, inherited=True)
+
+    async def show_own(self, of: str, call: Call[NoParameters]) -> Response:
+        """Show a member that a project or group has itself."""
+        return await self._show(of, call, inherited=False)
+
+    async def show_any(self, of: str, call: Call[NoParameters]) -> Response:
+        """Show a member of a project or group, or of a group above it."""
+        return await self._show(of, call, inherited=True)
+
+    async def add(self, of: str, call: Call[NewMemberShape]) -> Response:
+        """Give a user a role in a project or group, and in everything below it."""
+        place, wanted, now = await self._find(of, call, Action.ADMIN), call.parameters, self._clock()
+        role, user_id = wanted.access_level, await self._user_of(wanted)
+        await self._require_at_most_own(call.principal, place, role)
+        node = place.way[-1]
+        if await self._found(place, user_id, inherited=False) is not None:
+            raise Conflicting("Member already exists")
+        with tree_refusals():
+            await self._tree.add_member(node, user_id, role, _expiry_of(wanted.expires_at, now), now)
+        return await self._member(place, user_id, 201)
+
+    async def update(self, of: str, call: Call[MemberShape]) -> Response:
+        """Change the role and the expiry of a member."""
+        place, wanted, now = await self._find(of, call, Action.ADMIN), call.parameters, self._clock()
+        found, role = await self._get(place, call, inherited=False), wanted.access_level
+        await self._require_at_most_own(call.principal, place, max(role, found.member.role))
+        given = wanted.model_fields_set
+        expires_at = _expiry_of(wanted.expires_at, now) if "expires_at" in given else found.member.expires_at
+        with tree_refusals():
+            await self._tree.update_member(
+                place.way[-1], found.user.id, lambda one: replace(one, role=role, expires_at=expires_at), now
+            )
+        return await self._member(place, found.user.id, 200)
+
+    async def remove(self, of: str, call: Call[NoParameters]) -> Response:
+        """Remove a member; what the user has from the groups above stays. Everybody may remove oneself."""
+        user = call.principal.user
+        is_own = user is not None and call.path["user_id"] == str(user.id)
+        place = await self._find(of, call, Action.KNOW if is_own else Action.ADMIN)
+        found = await self._get(place, call, inherited=False)
+        if not is_own:
+            await self._require_at_most_own(call.principal, place, found.member.role)
+        with tree_refusals():
+            await self._tree.remove_member(place.way[-1], found.user.id)
+        return no_content()
+
+    async def _list(self, of: str, call: Call[MemberListShape], *, inherited: bool) -> Response:
+        place = await self._find(of, call, Action.KNOW)
+        found, wanted = await self._tree.members_of(_path_of(place), inherited=inherited), call.parameters
+        text = (wanted.query or wanted.search).lower()
+        chosen = [one for one in found if text in one.user.name]
+        if wanted.sort == "desc":
+            chosen.reverse()
+        return page_of(call, self._options, chosen, self._documents.member)
+
+    async def _show(self, of: str, call: Call[NoParameters], *, inherited: bool) -> Response:
+        place = await self._find(of, call, Action.KNOW)
+        return one(self._documents.member(await self._get(place, call, inherited=inherited)))
+
+    async def _find(self, of: str, call: "Call[Any]", action: Action) -> Node:
+        if of == "groups":
+            return await self._places.group_for(call.path["id"], call.principal, action)
+        return await self._places.project(call.path["id"], call.principal, action)
+
+    async def _get(self, place: Node, call: "Call[Any]", *, inherited: bool) -> NamedMember:
+        text = call.path["user_id"]
+        found = await self._found(place, int(text), inherited=inherited) if is_id(text) else None
+        if found is None:
+            raise ResourceUnknown(MEMBER)
+        return found
+
+    async def _found(self, place: Node, user_id: int, *, inherited: bool) -> NamedMember | None:
+        members = await self._tree.members_of(_path_of(place), inherited=inherited)
+        return next((one for one in members if one.user.id == user_id), None)
+
+    async def _member(self, place: Node, user_id: int, status: int) -> Response:
+        found = await self._found(place, user_id, inherited=False)
+        if found is None:
+            raise ResourceUnknown(MEMBER)
+        return one(self._documents.member(found), status)
+
+    async def _user_of(self, wanted: NewMemberShape) -> int:
+        """The id of the user who is meant. Raises ParametersInvalid, ResourceUnknown."""
+        if (wanted.user_id is None) == (wanted.username is None):
+            raise ParametersInvalid(["user_id, username are mutually exclusive, and one of them must be provided"])
+        if wanted.user_id is not None:
+            user = await self._directory.user(wanted.user_id)
+        else:
+            user = await self._directory.find_user(wanted.username or "")
+        if user is None:
+            raise ResourceUnknown("User")
+        return user.id
+
+    async def _require_at_most_own(self, principal: Principal, place: Node, role: Role) -> None:
+        """Check that a caller gives and takes no role above the own one. Raises Forbidden."""
+        own = await self._places.role(principal, place.way)
+        if own is None or role > own:
+            raise Forbidden(f"the role {role.word} is above your own here")
+
+
+def partial_of(handler: Callable[[str, Call[Any]], Any], of: str) -> Callable[[Call[Any]], Any]:
+    """A handler for what a word stands for in paths, with the docstring of the one for both."""
+    bound = partial(handler, of)
+    bound.__doc__ = handler.__doc__
+    return bound
+
+
+def _path_of(place: Node) -> str:
+    return place.project.path if isinstance(place, ProjectPlace) else place.group.path
+
+
+def _expiry_of(text: str | None, now: datetime) -> datetime | None:
+    """When a membership ends; an empty text is none. Raises ValuesRefused."""
+    try:
+        return parse_expiry(text, now) if text else None
+    except ExpiryInvalid as error:
+        raise ValuesRefused({"expires_at": [str(error)]}) from error

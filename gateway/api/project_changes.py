@@ -1,0 +1,118 @@
+"""Changes of projects: create, move, delete."""
+
+import asyncio
+from typing import Annotated, Any
+
+from pydantic import Field
+from starlette.responses import Response
+
+from gateway.api.audited import AuditedChanges
+from gateway.api.documents import DocumentWriter
+from gateway.api.errors import Forbidden, ParametersInvalid, ResourceUnknown
+from gateway.api.group_changes import joined, slug
+from gateway.api.namespaces import Namespaces
+from gateway.api.options import ApiOptions
+from gateway.api.places import PROJECT, Places
+from gateway.api.projects import ProjectShape
+from gateway.api.responses import one
+from gateway.api.routing import Call, Route
+from gateway.api.shapes import Blank, NoParameters, Shape, Text
+from gateway.api.tree_refusals import tree_refusals
+from gateway.auth.matrix import Action
+from gateway.services import Services
+
+ONE = "/projects/{id}"
+
+
+class NewProjectShape(ProjectShape):
+    """Properties of a new project."""
+
+    name: Annotated[Text | None, Blank, Field(max_length=255, description="The last part of its path.")] = None
+    path: Annotated[Text | None, Blank, Field(max_length=255, description="The same; it goes before the name.")] = None
+    namespace_id: Annotated[
+        int | None,
+        Blank,
+        Field(ge=1, description="The id of the namespace that holds it; by default one's own."),
+    ] = None
+
+
+class MoveShape(Shape):
+    """Where a project goes."""
+
+    namespace: Annotated[int | Text, Field(description="The id or the path of the namespace that is to hold it.")]
+
+
+class ProjectChanges:
+    """Handlers of changes of whole projects."""
+
+    def __init__(
+        self,
+        services: Services,
+        places: Places,
+        namespaces: Namespaces,
+        documents: DocumentWriter,
+        options: ApiOptions,
+    ) -> None:
+        self._tree = services.directory.administration
+        self._native = services.native
+        self._clock = services.clock
+        self._audited = AuditedChanges(services.audit)
+        self._places = places
+        self._namespaces = namespaces
+        self._documents = documents
+        self._options = options
+
+    @property
+    def routes(self) -> list[Route[Any]]:
+        return [
+            Route("POST", "/projects", self.create, NewProjectShape, "project", status=201, answer="Project"),
+            Route("DELETE", ONE, self.delete, NoParameters, "project", status=202),
+            Route("PUT", f"{ONE}/transfer", self.transfer, MoveShape, "project", answer="Project"),
+        ]
+
+    async def create(self, call: Call[NewProjectShape]) -> Response:
+        """Create a project, in the caller's own namespace unless another one is named."""
+        wanted, user = call.parameters, call.principal.user
+        part = wanted.path or (None if wanted.name is None else slug(wanted.name))
+        if part is None:
+            raise ParametersInvalid(["name, path are missing, at least one parameter must be provided"])
+        if user is None:
+            raise Forbidden("the token belongs to no user")
+        above = user.name
+        if wanted.namespace_id is not None:
+            above = await self._namespaces.path_for_projects(call.principal, str(wanted.namespace_id))
+        with tree_refusals():
+            made = await self._tree.create_project(joined(above, part), wanted.applied_to, user.id, self._clock())
+        return await self._document(call, made.id, 201)
+
+    async def transfer(self, call: Call[MoveShape]) -> Response:
+        """Move a project with its images into another namespace; its old path leads to it for a while."""
+        place = await self._places.project(call.path["id"], call.principal, Action.OWN)
+        above = await self._namespaces.path_for_projects(call.principal, str(call.parameters.namespace))
+        with tree_refusals():
+            moved = await self._tree.move_project(
+                place.project.id,
+                lambda path: joined(above, path.rpartition("/")[2]),
+                self._clock(),
+                self._options.old_paths,
+            )
+        self._audited.moved(call, moved)
+        return await self._document(call, place.project.id, 200)
+
+    async def delete(self, call: Call[NoParameters]) -> Response:
+        """Delete a project with its images, members and tokens. It cannot be restored."""
+        place = await self._places.project(call.path["id"], call.principal, Action.OWN)
+        with tree_refusals():
+            # A client that does not wait for the end changes nothing: what was begun is done.
+            deletion = asyncio.ensure_future(self._native.administration.delete_project(place.project.id))
+            for repository in await asyncio.shield(deletion):
+                self._audited.deleted(call, 202, repository)
+        return one({"message": "202 Accepted"}, 202)
+
+    async def _document(self, call: "Call[Any]", id: int, status: int) -> Response:
+        place = await self._places.project_of(id)
+        if place is None:
+            raise ResourceUnknown(PROJECT)
+        manages = await self._places.may(call.principal, Action.ADMIN, place)
+        above = (await self._places.namespaces_of([place.project.path]))[place.project.path]
+        return one(self._documents.project(place.project, above, manages=manages), status)

@@ -1,0 +1,58 @@
+"""Refusals of the tree in the words of GitLab's API: by the attribute whose value is refused."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gateway.api.errors import Conflicting, ResourceUnknown, ValuesRefused
+from gateway.namespaces.errors import (
+    EmailInvalid,
+    EmailTaken,
+    ExpiryInvalid,
+    GroupUnknown,
+    MembershipRefused,
+    MemberUnknown,
+    NodeNotEmpty,
+    ParentUnknown,
+    PathInvalid,
+    PathReserved,
+    PathTaken,
+    ProjectUnknown,
+    TreeError,
+    UserUnknown,
+    VisibilityRefused,
+)
+
+_ATTRIBUTES: dict[type[TreeError], str] = {
+    PathInvalid: "path",
+    PathReserved: "path",
+    VisibilityRefused: "visibility_level",
+    MembershipRefused: "access_level",
+    ExpiryInvalid: "expires_at",
+    EmailInvalid: "email",
+    EmailTaken: "email",
+    ParentUnknown: "parent",
+}
+_UNKNOWN: dict[type[TreeError], str] = {
+    GroupUnknown: "Group",
+    ProjectUnknown: "Project",
+    UserUnknown: "User",
+    MemberUnknown: "Member",
+}
+_TAKEN = "has already been taken"
+
+
+@contextmanager
+def tree_refusals() -> Iterator[None]:
+    """Translate refusals of the tree within the block. Raises ApiError."""
+    try:
+        yield
+    except PathTaken as error:
+        raise ValuesRefused({"path": [_TAKEN], "name": [_TAKEN]}) from error
+    except NodeNotEmpty as error:
+        raise Conflicting(str(error)) from error
+    except TreeError as error:
+        if (what := _UNKNOWN.get(type(error))) is not None:
+            raise ResourceUnknown(what, str(error)) from error
+        if (attribute := _ATTRIBUTES.get(type(error))) is not None:
+            raise ValuesRefused({attribute: [str(error)]}) from error
+        raise
