@@ -15,6 +15,8 @@ import pytest
 
 from gateway.api.app import route_table
 from gateway.api.options import ApiOptions
+from gateway.namespaces.node import Visibility
+from gateway.namespaces.role import Role
 from tests.parts.canaries import found_below, found_in
 from tests.parts.gateway import Gateway
 
@@ -22,13 +24,33 @@ from .authorisation import ABSENT, Cells, Outcome, Party, parse_cells
 from .kept import Answer, Header, Kept
 from .parties import Groves, plant_all
 from .test_authorisation import Differences, compare
-from .tree import run
+from .tree import Planter, run
 
 pytestmark = pytest.mark.long
 
 NO_ID = 999_999
-PLACED = ("know", "pull", "delete-tag", "manage", "admin")
+PLACED = ("know", "pull", "delete-tag", "manage", "admin", "own", "members")
 """Rights at a project."""
+CELLS_OF = {"anywhere": "pull", "members": "know"}
+"""Rights of which each has the cells of another one, but is for nobody without a token."""
+BODIES = {
+    "POST /projects/{id}/members": {"user_id": NO_ID, "access_level": 10},
+    "PUT /projects/{id}/members/{user_id}": {"access_level": 10},
+    "PUT /projects/{id}/transfer": {"namespace": NO_ID},
+    "PUT /groups/{id}": {"visibility": None},
+    "POST /groups/{id}/transfer": {"group_id": NO_ID},
+    "POST /groups/{id}/members": {"user_id": NO_ID, "access_level": 10},
+    "PUT /groups/{id}/members/{user_id}": {"access_level": 10},
+}
+UNKNOWN = {
+    "POST /projects/{id}/members": "User",
+    "PUT /projects/{id}/transfer": "Namespace",
+    "POST /groups/{id}/transfer": "Group",
+    "POST /groups/{id}/members": "User",
+}
+"""What an allowed request names that there is not, so that it changes nothing."""
+DISPOSALS = ("DELETE /projects/{id}", "DELETE /groups/{id}")
+"""Routes that are requested by nobody whom they obey."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +70,7 @@ def read_table() -> RestTable:
     routes = {route: right for right, routes in document["routes"].items() for route in routes}
     cells = {
         (section, right): parse_cells(text)
-        for section in ("people", "job")
+        for section in ("people", "job", "group")
         for right, text in document[section].items()
     }
     scopes = document["personal"]
@@ -79,7 +101,8 @@ def rig(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[R
 
 
 def test_the_table_names_every_route_of_the_server() -> None:
-    parts: Any = SimpleNamespace(directory=None, native=SimpleNamespace(inventory=None), audit=None, clock=None)
+    tree, store = SimpleNamespace(administration=None), SimpleNamespace(inventory=None)
+    parts: Any = SimpleNamespace(directory=tree, native=store, audit=None, clock=None)
     table = route_table(parts, ApiOptions("", "", None))  # type: ignore[arg-type]
     assert set(read_table().routes) == {f"{route.method} {route.pattern}" for route in table.routes}
     assert read_table().jobs == {f"{route.method} {route.pattern}" for route in table.routes if route.jobs}
@@ -100,7 +123,7 @@ def expected(party: Party, row: str, route: str) -> Outcome:
     right = table.routes[route]
     if party.section == "deploy":
         return Outcome.REFUSED
-    placed = "pull" if right == "anywhere" else right
+    placed = CELLS_OF.get(right, right)
     if party.section == "job":
         column = party.own.get(row, party.column)
         if column == "own" and party.label.endswith("by maintainer"):
@@ -110,7 +133,7 @@ def expected(party: Party, row: str, route: str) -> Outcome:
         return table.cells["job", placed if route in table.jobs else "pull"][row, column]
     cells = table.cells["people", placed]
     outcome = cells[row, party.column]
-    if party.anonymous and (right == "anywhere" or (right != "know" and not route.startswith("GET"))):
+    if party.anonymous and (right in CELLS_OF or (right != "know" and not route.startswith("GET"))):
         return Outcome.LOGIN
     needed = table.reading if route.startswith("GET") else table.changing
     if party.scopes is not None and outcome is not Outcome.REFUSED and needed.isdisjoint(party.scopes):
@@ -120,7 +143,7 @@ def expected(party: Party, row: str, route: str) -> Outcome:
 
 def shows(outcome: Outcome, answer: Answer, right: str) -> bool:
     """Whether a refusal shows as it should."""
-    what = "Repository" if right == "anywhere" else "Project"
+    what = {"anywhere": "Repository"}.get(right, "Group" if right.startswith("group") else "Project")
     document = json.loads(answer.body)
     match outcome:
         case Outcome.DENIED:
@@ -140,6 +163,11 @@ def shows_allowed(answer: Answer, route: str) -> bool:
         return answer.status == 404 and "/registry/repositories" in document["message"]
     if read_table().routes[route] in ("delete-tag", "manage"):
         return (answer.status, document) == (404, {"message": "404 Repository Not Found"})
+    if route in UNKNOWN or route.endswith("{user_id}"):
+        what = UNKNOWN.get(route, "Member")
+        return (answer.status, document) == (404, {"message": f"404 {what} Not Found"})
+    if route == "PUT /groups/{id}":  # of which no property is given
+        return answer.status == 400 and "must be provided" in document["error"]
     if route.endswith("{tag_name}"):
         return (answer.status, document) == (404, {"message": "404 Tag Not Found"})
     return answer.status == 200
@@ -151,13 +179,14 @@ def path_of(rig: Rig, row: str, route: str) -> str:
     project = nine.projects[row].path if row in nine.projects else name.rpartition("/")[0]
     id = rig.ids.get(name, NO_ID) if read_table().routes[route] not in ("delete-tag", "manage") else NO_ID
     encoded = str(id) if pattern.startswith("/registry") else project.replace("/", "%2F")
-    return "/api/v4" + pattern.format(id=encoded, repository_id=id, tag_name="absent", package_id=1)
+    return "/api/v4" + pattern.format(id=encoded, repository_id=id, tag_name="absent", package_id=1, user_id=NO_ID)
 
 
 def send(client: Kept, route: str, path: str, headers: list[Header], row: str) -> Answer:
     method, body = route.split()[0], b""
     if method in ("PUT", "POST"):
-        body = json.dumps({"container_registry_access_level": row.partition("/")[2] or "enabled"}).encode()
+        switch = {"container_registry_access_level": row.partition("/")[2] or "enabled"}
+        body = json.dumps(BODIES.get(route, switch)).encode()
         headers = [*headers, ("Content-Type", "application/json")]
     return client.send(method, path, headers, body)
 
@@ -172,13 +201,15 @@ def ask(client: Kept, differences: Differences, rig: Rig, party: Party) -> None:
     """Compares all that one party may do at the nine projects, and at one that does not exist."""
     headers = headers_of(party) or []
     for route, right in read_table().routes.items():
-        if right in ("groups", "self") or "/packages" in route:
+        if right not in (*PLACED, "anywhere") or "/packages" in route:
             continue
         for row in [*rig.groves.group.projects, ABSENT]:
             if right == "admin" and row == ABSENT and party.section == "job":
                 continue
-            answer = send(client, route, path_of(rig, row, route), headers, row)
             outcome = expected(party, row, route)
+            if outcome is Outcome.YES and route in DISPOSALS:
+                continue
+            answer = send(client, route, path_of(rig, row, route), headers, row)
             right_answer = shows_allowed(answer, route) if outcome is Outcome.YES else shows(outcome, answer, right)
             repeated = not party.anonymous and party.secret.encode() in answer.body
             where = f"{party.label} / {row} / {route}"
@@ -223,3 +254,48 @@ def test_the_server_shows_itself_to_every_token_of_the_api(rig: Rig) -> None:
                 ended = party.column in ("ended", "blocked") or party.section == "deploy" or party.anonymous
                 narrow = party.section == "job" or read_table().reading.isdisjoint(party.scopes or ())
                 assert answer.status == (401 if ended else 403 if narrow else 200), (route, party.label, answer)
+
+
+async def plant_groups(planter: Planter) -> dict[str, str]:
+    """A group of each visibility with a member of each role; the secret of a token of each column."""
+    columns = dict.fromkeys(column for _, column in read_table().cells["group", "know"] if column != "anonymous")
+    people = {
+        column: await planter.user(
+            f"grouped-{column}", admin=column == "admin", external=column == "outsider", blocked=column == "blocked"
+        )
+        for column in columns
+    }
+    for visibility in Visibility:
+        group = await planter.group(f"grouped-in-{visibility}", visibility)
+        for role in Role:
+            await planter.member(group.key, people[role.word], role)
+        await planter.member(group.key, people["blocked"], Role.OWNER)
+    return {column: (await planter.personal(user, ["api"])).secret for column, user in people.items()}
+
+
+def test_each_route_of_a_group_is_for_whom_the_table_says(rig: Rig) -> None:
+    secrets = run(rig.server.data, plant_groups)
+    table, asked = read_table(), 0
+    with Kept(rig.server.port) as client:
+        for route, right in table.routes.items():
+            section = right.removeprefix("group-")
+            if section == right:
+                continue
+            for (row, column), outcome in table.cells["group", section].items():
+                if outcome is Outcome.YES and route in DISPOSALS:
+                    continue
+                headers = [("PRIVATE-TOKEN", secrets[column])] if column != "anonymous" else []
+                path = "/api/v4" + route.split()[1].format(id=f"grouped-in-{row}", user_id=NO_ID)
+                answer = send(client, route, path, headers, row)
+                allowed = outcome is Outcome.YES and shows_allowed(answer, route)
+                assert allowed or shows(outcome, answer, right), (route, row, column, outcome, answer)
+                asked += 1
+    assert asked > 400
+
+
+def test_lists_of_the_tree_are_for_everybody_and_new_nodes_for_people(rig: Rig) -> None:
+    with Kept(rig.server.port) as client:
+        for route in (route for route, right in read_table().routes.items() if right in ("lists", "new")):
+            method, pattern = route.split()
+            answer = client.send(method, f"/api/v4{pattern}", [], b"")
+            assert answer.status == (200 if method == "GET" else 401), (route, answer)
