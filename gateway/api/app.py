@@ -42,7 +42,7 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
     resources = (
         Repositories(places, native.inventory, documents, options),
         Tags(places, native.inventory, documents, options),
-        Projects(places, native, documents),
+        Projects(services, places, documents, options),
         Groups(places, documents),
         Trees(services, places, documents, options),
         GroupChanges(services, places, documents, options),

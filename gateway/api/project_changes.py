@@ -9,7 +9,7 @@ from starlette.responses import Response
 from gateway.api.audited import AuditedChanges
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Forbidden, ParametersInvalid, ResourceUnknown
-from gateway.api.group_changes import joined, slug
+from gateway.api.group_changes import joined
 from gateway.api.namespaces import Namespaces
 from gateway.api.options import ApiOptions
 from gateway.api.places import PROJECT, Places
@@ -27,8 +27,6 @@ ONE = "/projects/{id}"
 class NewProjectShape(ProjectShape):
     """Properties of a new project."""
 
-    name: Annotated[Text | None, Blank, Field(max_length=255, description="The last part of its path.")] = None
-    path: Annotated[Text | None, Blank, Field(max_length=255, description="The same; it goes before the name.")] = None
     namespace_id: Annotated[
         int | None,
         Blank,
@@ -73,7 +71,7 @@ class ProjectChanges:
     async def create(self, call: Call[NewProjectShape]) -> Response:
         """Create a project, in the caller's own namespace unless another one is named."""
         wanted, user = call.parameters, call.principal.user
-        part = wanted.path or (None if wanted.name is None else slug(wanted.name))
+        part = wanted.last_part
         if part is None:
             raise ParametersInvalid(["name, path are missing, at least one parameter must be provided"])
         if user is None:

@@ -6,19 +6,23 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from starlette.responses import Response
 
+from gateway.api.audited import AuditedChanges
 from gateway.api.documents import DocumentWriter
-from gateway.api.errors import ParametersInvalid, PathUnknown, ValuesRefused
+from gateway.api.errors import ParametersInvalid, PathUnknown
+from gateway.api.group_changes import joined, slug
+from gateway.api.options import ApiOptions
 from gateway.api.places import Places
 from gateway.api.responses import one
 from gateway.api.routing import Call, Route
-from gateway.api.shapes import Blank, NoParameters, Shape
+from gateway.api.shapes import Blank, NoParameters, Shape, Text
+from gateway.api.tree_refusals import tree_refusals
 from gateway.auth.matrix import Action
 from gateway.directory.places import ProjectPlace
 from gateway.http.access_log import note_native_lookup
-from gateway.namespaces.errors import VisibilityRefused
 from gateway.namespaces.node import Visibility
+from gateway.namespaces.paths import parent_path
 from gateway.namespaces.project import Project, RegistryAccess
-from gateway.registry.native_store import NativeStore
+from gateway.services import Services
 
 ONE = "/projects/{id}"
 PACKAGES_HINT = "images are no packages: they are listed and deleted at /api/v4/projects/:id/registry/repositories"
@@ -39,6 +43,14 @@ class ProjectShape(Shape):
         Literal["public", "internal", "private"] | None, Blank, Field(description="Who may know of the project.")
     ] = None
 
+    name: Annotated[Text | None, Blank, Field(max_length=255, description="The last part of its path.")] = None
+    path: Annotated[Text | None, Blank, Field(max_length=255, description="The same; it goes before the name.")] = None
+
+    @property
+    def last_part(self) -> str | None:
+        """The last part of the path that is wanted."""
+        return self.path or (None if self.name is None else slug(self.name))
+
     @property
     def registry(self) -> RegistryAccess | None:
         """The access level that is wanted; the newer switch goes before the former one."""
@@ -57,10 +69,14 @@ class ProjectShape(Shape):
 class Projects:
     """Handlers of projects."""
 
-    def __init__(self, places: Places, store: NativeStore, documents: DocumentWriter) -> None:
+    def __init__(self, services: Services, places: Places, documents: DocumentWriter, options: ApiOptions) -> None:
+        self._store = services.native
+        self._tree = services.directory.administration
+        self._clock = services.clock
+        self._audited = AuditedChanges(services.audit)
         self._places = places
-        self._store = store
         self._documents = documents
+        self._options = options
 
     @property
     def routes(self) -> list[Route[Any]]:
@@ -90,15 +106,21 @@ class Projects:
         return one(await self._document(call, place))
 
     async def update(self, call: Call[ProjectShape]) -> Response:
-        """Change switches of a project: who may know of it, and who may use its registry."""
+        """Change who may know of a project, and who may use its registry, or rename it; its old path leads to it for a
+        while."""
         place, wanted = await self._find(call, Action.ADMIN), call.parameters
         if wanted == ProjectShape():
             names = ", ".join(ProjectShape.model_fields)
             raise ParametersInvalid([f"{names} are missing, at least one parameter must be provided"])
-        try:
+        with tree_refusals():
             changed = await self._store.update_project(place.project.id, wanted.applied_to)
-        except VisibilityRefused as error:
-            raise ValuesRefused({"visibility_level": [str(error)]}) from error
+            part = wanted.last_part
+            if part is not None and part != changed.path.rpartition("/")[2]:
+                moved = await self._tree.move_project(
+                    changed.id, lambda path: joined(parent_path(path), part), self._clock(), self._options.old_paths
+                )
+                self._audited.moved(call, moved)
+                changed = replace(changed, path=moved.new)
         return one(await self._document(call, replace(place, project=changed)))
 
     async def refuse_packages(self, call: Call[NoParameters]) -> Response:

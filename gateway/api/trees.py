@@ -60,7 +60,7 @@ class GroupListShape(TreeListShape):
     top_level_only: Annotated[Flag, Field(description="Only groups that lie in no other.")] = False
 
 
-class ProjectListShape(TreeListShape):
+class KnownProjectsShape(TreeListShape):
     """Parameters of the list of projects."""
 
     membership: Annotated[Flag, Field(description="Only projects in which the caller has a role.")] = False
@@ -90,7 +90,7 @@ class Trees:
     def routes(self) -> list[Route[Any]]:
         return [
             Route("GET", "/groups", self.groups, GroupListShape, "groups", anonymous=True, answer="Groups"),
-            Route("GET", "/projects", self.projects, ProjectListShape, "projects", anonymous=True, answer="Projects"),
+            Route("GET", "/projects", self.projects, KnownProjectsShape, "projects", anonymous=True, answer="Projects"),
             Route(
                 *("GET", "/groups/{id}/subgroups", self.subgroups, TreeListShape, "groups"),
                 anonymous=True,
@@ -122,7 +122,7 @@ class Trees:
         place = await self._places.group_for(call.path["id"], call.principal, Action.KNOW)
         return await self._groups(call, call.parameters.filter(place.group.path))
 
-    async def projects(self, call: Call[ProjectListShape]) -> Response:
+    async def projects(self, call: Call[KnownProjectsShape]) -> Response:
         """List the projects that the caller may know of."""
         return await self._projects(call, call.parameters.filter())
 

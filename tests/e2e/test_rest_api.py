@@ -40,12 +40,19 @@ class Rig:
             self.tokens[role] = remember(made["token"])
         self.push("v1", "v2", "v10.0.0", "latest")
 
-    def push(self, *tags: str, image: str = IMAGE) -> None:
-        """Push the small image by some tags."""
+    def root_token(self) -> str:
+        """A new token of an administrator."""
+        made = self.server.json("token", "create", "--user", "root", "--name", "api", "--scope", "api")
+        return str(remember(made["token"]))
+
+    def push(self, *tags: str, image: str = IMAGE, as_token: str = "") -> None:
+        """Push the small image by some tags, as a maintainer unless another token is given."""
         layout = self._images["tiny"]
         for tag in tags:
             target = f"docker://{self.server.host}/{image}:{tag}"
-            self._skopeo.copy(f"oci:{layout.path}:{layout.tag}", target, credential=f"x:{self.tokens['maintainer']}")
+            self._skopeo.copy(
+                f"oci:{layout.path}:{layout.tag}", target, credential=f"x:{as_token or self.tokens['maintainer']}"
+            )
 
     def client(self, role: str = "maintainer") -> gitlab.Gitlab:
         return gitlab.Gitlab(self.server.url, private_token=self.tokens[role])
@@ -120,3 +127,38 @@ def test_the_lines_of_the_page_run(rig: Rig, tmp_path: Path) -> None:
     assert project.container_registry_access_level == "private"
     project.container_registry_access_level = "enabled"
     project.save()
+
+
+def test_groups_projects_and_members_are_made_and_moved_through_objects(rig: Rig) -> None:
+    root = gitlab.Gitlab(rig.server.url, private_token=rig.root_token())
+    top = root.groups.create({"name": "Ventures", "path": "ventures", "visibility": "private"})
+    below = root.groups.create({"name": "lab", "path": "lab", "parent_id": top.id})
+    assert (below.full_path, below.parent_id) == ("ventures/lab", top.id)
+    assert [one.full_path for one in top.subgroups.list(get_all=True)] == ["ventures/lab"]
+    assert [one.full_path for one in root.groups.list(search="ventures", get_all=True)] == ["ventures", "ventures/lab"]
+    developer = root.groups.get("team").members.list(query="developer", get_all=True)[0]
+    member = below.members.create({"user_id": developer.id, "access_level": gitlab.const.AccessLevel.DEVELOPER})
+    member.access_level = gitlab.const.AccessLevel.OWNER
+    member.save()
+    assert below.members.get(developer.id).access_level == 50
+    client = rig.client("developer")
+    project = client.projects.create({"name": "Box", "namespace_id": below.id})
+    assert project.path_with_namespace == "ventures/lab/box"
+    assert client.projects.create({"name": "own"}).path_with_namespace == "developer/own"
+    assert [one.id for one in below.projects.list(get_all=True)] == [project.id]
+    assert project.members_all.get(developer.id).username == "developer"
+    rig.push("v1", image="ventures/lab/box", as_token=rig.tokens["developer"])
+    project.transfer("developer")
+    moved = client.projects.get(project.id)
+    assert moved.path_with_namespace == "developer/box"
+    assert [one.path for one in moved.repositories.list(get_all=True)] == ["developer/box"]
+    moved.path = "crate"
+    moved.save()
+    assert client.projects.get("developer/crate").id == project.id
+    moved.delete()
+    member.delete()
+    below.delete()
+    top.delete()
+    with pytest.raises(gitlab.GitlabGetError, match="404 Group Not Found"):
+        root.groups.get("ventures")
+    assert {one.kind for one in client.namespaces.list(get_all=True)} == {"user", "group"}

@@ -155,8 +155,7 @@ async def test_pages_of_an_offset_say_where_they_lie(rest: Rest) -> None:
 
 
 async def test_a_long_list_is_not_counted(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("gateway.db.windows", "gateway.registry.inventory"):
-        monkeypatch.setattr(f"{module}.COUNTED", 2)
+    monkeypatch.setattr("gateway.db.windows.COUNTED", 2)
     answer = await rest.call("GET", APP, per_page=1)
     assert answer.headers.get("x-total") is None and answer.headers.get("x-total-pages") is None
     assert 'rel="last"' not in answer.headers["link"] and 'rel="next"' in answer.headers["link"]

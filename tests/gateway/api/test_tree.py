@@ -167,6 +167,16 @@ async def test_a_project_is_moved_with_its_images_by_its_owner(rest: Rest) -> No
     assert (await rest.get(APP, who="developer"))["id"] == id  # by its old path
 
 
+async def test_a_project_is_renamed_with_its_images(rest: Rest) -> None:
+    digest = await rest.surface.push_image("team/app/web", "v1")
+    renamed = await sent(rest, "PUT", APP, 200, "maintainer", name="New Name")
+    assert renamed["path_with_namespace"] == "team/new-name"
+    pulled = await rest.surface.call("GET", "team/new-name/web/manifests/v1")
+    assert pulled.headers["docker-content-digest"] == digest
+    taken = await sent(rest, "PUT", "/projects/team%2Fnew-name", 400, "maintainer", path="lib")
+    assert "path" in taken["message"]
+
+
 async def test_a_project_is_deleted_by_its_owner_alone(rest: Rest) -> None:
     await rest.surface.push_image("team/app/web", "v1")
     await sent(rest, "DELETE", APP, 403, "maintainer")
