@@ -44,6 +44,9 @@ AUDIT_LOG = "tests/gateway/audit/test_log.py"
 AUDITED = "tests/gateway/v2/test_audited.py"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
 CLEANUP = "tests/gateway/registry/test_cleanup.py"
+CLEANER = "tests/gateway/registry/test_cleaner.py"
+PROTECTION = "tests/gateway/v2/test_protection.py"
+PROTECTION_RULES = "tests/gateway/namespaces/test_protection.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -4731,6 +4734,79 @@ THREATS = [
             "gateway/registry/cleanup.py",
             "if self._before is not None and (date is None or date > self._before):",
             "if False:",
+        ),
+    ),
+    Threat(
+        "a cleanup of what was just pushed",
+        "A tag is judged as old, then pushed anew, and then deleted.",
+        "The transaction that deletes looks whether the tag has moved since it was judged, and leaves it then.",
+        (f"{CLEANER}::test_a_tag_that_moves_after_it_was_judged_stays",),
+        Disarm("gateway/db/tags.py", "if row.moved_at == listed[row.name]]", "if True]"),
+    ),
+    Threat(
+        "a cleanup by a policy that was changed",
+        "A policy is changed or disabled since it deletes too much, and its run goes on.",
+        "Each batch of a run renews its lease, which a change of the policy ends.",
+        (f"{CLEANER}::test_a_run_ends_where_what_it_is_about_changes",),
+        Disarm("gateway/db/cleanups.py", "        raise LeaseLost\n", "        return\n"),
+    ),
+    Threat(
+        "a cleanup of what is pinned",
+        "A project is pinned for a release while a cleanup of it runs.",
+        "Each batch looks for a pin in its own transaction, and the run ends at one.",
+        (f"{CLEANER}::test_a_pinned_project_stays_as_it_is_and_the_policy_says_so",),
+        Disarm(
+            "gateway/registry/cleaner.py", "            await pins.require_unpinned(connection, repository_id)\n", ""
+        ),
+    ),
+    Threat(
+        "protected tag deleted by digest",
+        "Somebody who may not delete a protected tag deletes the manifest that it points to.",
+        "A manifest is not deleted while a tag points to it that the caller may not delete.",
+        (
+            f"{PROTECTION}::test_a_protected_tag_is_pushed_and_deleted_by_whoever_has_the_level",
+            f"{PROTECTION}::test_an_immutable_tag_stays_where_it_was_created",
+        ),
+        Disarm("gateway/registry/native.py", "                if guard.has_rules:\n", "                if False:\n"),
+    ),
+    Threat(
+        "immutable tag among several",
+        "A push sets several tags at once, of which one is immutable and exists.",
+        "Each tag is checked in the transaction that sets them, which sets none then.",
+        (f"{PROTECTION}::test_an_immutable_tag_stays_where_it_was_created",),
+        Disarm(
+            "gateway/registry/native.py",
+            "                    guard.check_move(tag, before, manifest.descriptor.digest)\n",
+            "",
+        ),
+    ),
+    Threat(
+        "token from before the rule",
+        "A repository is protected, and a Bearer token that lists pushes to it goes on for minutes.",
+        "Rules are part of the decision about each request, and not of tokens.",
+        (f"{PROTECTION}::test_a_protected_repository_takes_neither_blobs_nor_manifests",),
+        Disarm(
+            "gateway/auth/permissions.py",
+            "            if decision.allowed and action is Action.PUSH:",
+            "            if False:",
+        ),
+    ),
+    Threat(
+        "protection that nobody asks about",
+        "A part of the program changes tags without a decision by the rules of their project.",
+        "A repository that is opened without one refuses whatever a rule keeps from anybody.",
+        (f"{PROTECTION}::test_a_repository_that_is_opened_without_a_decision_takes_the_rules_for_everybody",),
+        Disarm("gateway/registry/native.py", "        return TagGuard(found)\n", "        return TagGuard()\n"),
+    ),
+    Threat(
+        "protection rule that cannot be read",
+        "A newer version refuses the regular expression of a stored rule, whose tags lose their protection.",
+        "Such a rule protects everything.",
+        (f"{PROTECTION_RULES}::test_a_rule_that_cannot_be_read_any_more_protects_everything",),
+        Disarm(
+            "gateway/namespaces/protection.py",
+            "return self.matcher is None or self.matcher.matches(name)",
+            "return self.matcher is not None and self.matcher.matches(name)",
         ),
     ),
 ]

@@ -22,6 +22,7 @@ class RefusalReason(Enum):
     COOLDOWN = "cooldown"
     PIN = "pin"
     QUOTA = "quota"
+    PROTECTED = "protected"
     NAME_UNKNOWN = "name_unknown"
     MANIFEST_UNKNOWN = "manifest_unknown"
     BLOB_UNKNOWN = "blob_unknown"

@@ -12,14 +12,19 @@ from gateway.auth.permissions import (
     Target,
     decide,
     decide_creation,
+    guard_at,
+    level_at,
     role_at,
 )
 from gateway.auth.principal import Principal, principal_of, user_id_of
+from gateway.auth.protection import UNGUARDED, TagGuard
 from gateway.auth.reach import knowledge_of, reach_of
 from gateway.directory.directory import Directory
-from gateway.directory.places import GroupPlace, Located
+from gateway.directory.places import GroupPlace, Located, ProjectPlace
 from gateway.namespaces.credentials import Credential, CredentialRef, DeployToken, Job, JobDeployToken
+from gateway.namespaces.locate import NativeLocation
 from gateway.namespaces.node import NodeKey, NodeKind, Way
+from gateway.namespaces.protection import NO_LEVEL
 from gateway.namespaces.reach import Knowledge, PullReach
 from gateway.namespaces.role import Role
 
@@ -57,7 +62,25 @@ class Access:
         standing = await self._standing(principal, place.way)
         if isinstance(place, GroupPlace):
             return DependencyProxyTarget(located.name, place.group, place.way, self._open_proxy, standing)
-        return ProjectTarget(located.name, place.project, place.way, standing, place.job_allowances)
+        location = located.location
+        below = location.name.text[len(place.project.path) :] if isinstance(location, NativeLocation) else ""
+        return ProjectTarget(
+            located.name, place.project, place.way, standing, place.job_allowances, place.protection, below
+        )
+
+    async def level(self, principal: Principal, located: Located, now: datetime) -> int:
+        """The level by which the protection rules of what a name leads to judge a principal. Raises
+        DatabaseUnusable."""
+        target = await self.target(principal, located)
+        return level_at(principal, target, now) if isinstance(target, ProjectTarget) else NO_LEVEL
+
+    async def guard(self, principal: Principal, located: Located, now: datetime) -> TagGuard:
+        """What protection rules keep a principal from doing to the tags of what a name leads to. Raises
+        DatabaseUnusable."""
+        if not isinstance(located.place, ProjectPlace) or not located.place.protection.of_tags:
+            return UNGUARDED
+        target = await self.target(principal, located)
+        return guard_at(principal, target, now) if isinstance(target, ProjectTarget) else UNGUARDED
 
     async def reach(self, principal: Principal, now: datetime) -> PullReach:
         """Projects from which a principal may be able to pull; each still needs a decision. Raises DatabaseUnusable."""

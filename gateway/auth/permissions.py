@@ -31,6 +31,7 @@ from gateway.auth.matrix import (
     Requirement,
 )
 from gateway.auth.principal import Principal, PrincipalKind, describe
+from gateway.auth.protection import UNGUARDED, TagGuard, describe_rule, find_closed
 from gateway.namespaces.credential_rules import find_ending
 from gateway.namespaces.credentials import DeployToken, Job, JobDeployToken, PersonalToken
 from gateway.namespaces.expiry import format_moment
@@ -38,6 +39,7 @@ from gateway.namespaces.group import Group
 from gateway.namespaces.member import Member, strongest_role
 from gateway.namespaces.node import NodeKey, NodeKind, Visibility, Way
 from gateway.namespaces.project import Project, RegistryAccess
+from gateway.namespaces.protection import NO_LEVEL, UNPROTECTED, Protection, ProtectionLevel
 from gateway.namespaces.role import Role
 from gateway.namespaces.user import User
 
@@ -87,7 +89,8 @@ class ProjectTarget:
     """A project, or a repository in it, as one principal stands to it.
 
     `name`: the canonical name by which the list of a Bearer token names it. `job_allowances`: projects, and groups with
-    everything below them, whose jobs may pull from it.
+    everything below them, whose jobs may pull from it. `below`: what follows the path of the project in that of the
+    repository, by which `protection` knows it.
     """
 
     name: str
@@ -95,6 +98,8 @@ class ProjectTarget:
     way: Way
     standing: Standing = Standing()
     job_allowances: frozenset[NodeKey] = frozenset()
+    protection: Protection = UNPROTECTED
+    below: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,8 @@ def decide(principal: Principal, action: Action, target: Target, now: datetime) 
             return _hide(principal, f"there is nothing at {name!r}")
         case ProjectTarget():
             decision = _decide_project(principal, action, target, now)
+            if decision.allowed and action is Action.PUSH:
+                decision = _unless_protected(decision, principal, target, now)
         case DependencyProxyTarget():
             decision = _decide_proxy(principal, action, target, now)
     if decision.allowed and principal.limits is not None:
@@ -146,6 +153,33 @@ def decide(principal: Principal, action: Action, target: Target, now: datetime) 
         if beyond:
             return Decision(False, beyond, Refusal.LOGIN)
     return decision
+
+
+def guard_at(principal: Principal, target: ProjectTarget, now: datetime) -> TagGuard:
+    """What the rules for tags keep a principal from doing in a project, beside its permissions."""
+    if not target.protection.of_tags:
+        return UNGUARDED
+    return TagGuard(target.protection, level_at(principal, target, now))
+
+
+def level_at(principal: Principal, target: ProjectTarget, now: datetime) -> int:
+    """The level by which protection rules judge a principal: no deploy token has one."""
+    if principal.kind is PrincipalKind.DEPLOY_TOKEN:
+        return NO_LEVEL
+    person = _person_at_project(principal, target, now)
+    return ProtectionLevel.ADMIN if person.admin else person.role or NO_LEVEL
+
+
+def _unless_protected(allowed: Decision, principal: Principal, target: ProjectTarget, now: datetime) -> Decision:
+    """The decision about a push that permissions allow, by the rules for the repository."""
+    if not target.protection.of_repositories:
+        return allowed
+    rule = find_closed(target.protection, target.below, level_at(principal, target, now))
+    if rule is None or rule.push is None:
+        return allowed
+    place = f"repository {target.project.path}{target.below}"
+    reason = f"{place} is protected by {describe_rule(rule)}: {rule.push.who} may push to it"
+    return Decision(False, reason, Refusal.DENIED, RefusalReason.PROTECTED)
 
 
 def decide_creation(principal: Principal, way: Way, standing: Standing, name: str, now: datetime) -> Decision:

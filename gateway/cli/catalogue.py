@@ -55,6 +55,13 @@ CATALOGUE: Mapping[str, Entry] = {
             "list": Entry("List all projects, or those of a group or user", "project list team"),
             "show": Entry("Show one project", "project show team/app"),
             "update": Entry("Change the given properties of a project", "project update team/app --registry private"),
+            "protect": Entry(
+                "Protect repositories or tags of a project",
+                "project protect team/app --tag 'v.*' --push maintainer --delete owner",
+                "protection",
+            ),
+            "protection": Entry("List the protection rules of a project", "project protection team/app", "protection"),
+            "unprotect": Entry("Delete a protection rule of a project", "project unprotect team/app 1", "protection"),
             "move": Entry("Rename or move a project with its repositories", "project move team/app team/shop"),
             "delete": Entry("Delete a project with its repositories", "project delete team/app"),
         },

@@ -17,11 +17,13 @@ from gateway.cli.output import Document, print_values
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused
 from gateway.cli.session import COMMAND_LINE, Session, with_session
-from gateway.db import moves, old_paths, paths, pins, repositories
+from gateway.db import moves, old_paths, paths, pins, projects, repositories
 from gateway.db.connection import Connection
 from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.db.repository_figures import RepositoryFigures, figures_of
 from gateway.namespaces.expiry import format_moment
+from gateway.namespaces.protection import ProtectionLevel
+from gateway.registry.protected import require_deletable
 from gateway.registry.restoring import restore_repository
 from gateway.settings.tables import Settings
 from gateway.settings.units import format_bytes
@@ -146,11 +148,17 @@ async def _get(settings: Settings, path: str) -> _Shown:
 
 
 async def _delete(settings: Settings, path: str, now: datetime) -> _Shown:
-    async with open_existing(settings) as database, database.write() as connection:
-        shown = await _read(connection, path)
-        await pins.require_unpinned(connection, shown.repository.id)
-        await repositories.delete(connection, RepositoryName.parse(path), now, COMMAND_LINE)
-        return shown
+    async with open_existing(settings) as database:
+        async with database.read() as connection:
+            repository = await get_repository(connection, path)
+            project = await projects.find_by_id(connection, repository.project_id)
+        if project is not None:
+            await require_deletable(database, project, repository, ProtectionLevel.ADMIN)
+        async with database.write() as connection:
+            shown = await _read(connection, path)
+            await pins.require_unpinned(connection, shown.repository.id)
+            await repositories.delete(connection, RepositoryName.parse(path), now, COMMAND_LINE)
+            return shown
 
 
 async def _restore(settings: Settings, path: str, id: int | None, to: str | None) -> _Shown:

@@ -10,6 +10,7 @@ import typer
 
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
+from gateway.auth.protection import TagGuard
 from gateway.cli.audited import Deletion, note_deletions, note_restored_tag
 from gateway.cli.folder import open_existing, read_pages
 from gateway.cli.output import Document
@@ -17,11 +18,12 @@ from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused
 from gateway.cli.repository import get_repository
 from gateway.cli.session import COMMAND_LINE, Session, with_session
-from gateway.db import manifests, pins, tag_events, tags
+from gateway.db import manifests, pins, protections, tag_events, tags
 from gateway.db.connection import Connection
 from gateway.db.tag_events import FormerTag, TagEvent
 from gateway.db.tags import StoredTag
 from gateway.namespaces.expiry import format_moment, parse_as_of
+from gateway.namespaces.protection import ProtectionLevel
 from gateway.registry.restoring import restore_tag
 from gateway.settings.tables import Settings
 
@@ -140,8 +142,16 @@ async def _restore(
         found = await get_repository(connection, repository)
         await pins.require_unpinned(connection, found.id)
         before = await manifests.stat(connection, found.id, tag)
-        restored = await restore_tag(connection, found, tag, now, COMMAND_LINE, digest=digest, moment=moment)
+        guard = await administrators_guard(connection, found.project_id)
+        restored = await restore_tag(
+            connection, found, tag, now, COMMAND_LINE, digest=digest, moment=moment, guard=guard
+        )
         return restored, None if before is None else before.digest
+
+
+async def administrators_guard(connection: Connection, project_id: int) -> TagGuard:
+    """What the rules of a project let administrators do to tags, among whom whoever types a command is."""
+    return TagGuard(await protections.of_project(connection, project_id), ProtectionLevel.ADMIN)
 
 
 async def _delete(settings: Settings, repository: str, tag: Tag, now: datetime) -> Digest:
@@ -155,6 +165,7 @@ async def _delete(settings: Settings, repository: str, tag: Tag, now: datetime) 
                 f"`registry-gateway tag list {repository}` shows those it has"
             )
         await pins.require_unpinned(connection, found.id)
+        (await administrators_guard(connection, found.project_id)).check_delete(tag)
         await tags.delete(connection, found.id, tag, now, COMMAND_LINE)
         return descriptor.digest
 

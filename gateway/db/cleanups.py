@@ -15,6 +15,7 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cache.oci.errors import NameUnknown
 from gateway.db import schema
 from gateway.db.dialects import insert_or_renew
 from gateway.namespaces.cleanup_policy import Cadence, CleanupPolicy, check_policy
@@ -179,6 +180,14 @@ async def list_uncleaned(connection: AsyncConnection, run: CleanupRun, after: in
     listed = select(_repositories.c.id, _repositories.c.path).where(*present, _repositories.c.id > after, ~done)
     rows = await connection.execute(listed.order_by(_repositories.c.id).limit(limit))
     return [(row.id, row.path) for row in rows]
+
+
+async def require_in_project(connection: AsyncConnection, run: CleanupRun, repository_id: int) -> None:
+    """Check that a repository is still in the project of a run. Raises NameUnknown where it was deleted or moved."""
+    of_project = _repositories.c.id == repository_id, _repositories.c.project_id == run.project_id
+    found = select(_repositories.c.id).where(*of_project, _repositories.c.deleted_at.is_(None))
+    if await connection.scalar(found) is None:
+        raise NameUnknown("the repository was deleted or moved meanwhile")
 
 
 async def begin_repository(connection: AsyncConnection, run: CleanupRun, repository_id: int, now: datetime) -> None:

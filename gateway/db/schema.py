@@ -375,6 +375,23 @@ repository_cleanups = Table(
     Column("kept", Integer),
 )
 
+# Rules of projects that protect repositories and tags. `pattern`: of a repository what follows the path of the project.
+# The levels are numbers of roles; those of immutable tags are NULL.
+protection_rules = Table(
+    "protection_rules",
+    metadata,
+    Column("id", StoredId, primary_key=True),
+    Column("project_id", StoredId, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(10), nullable=False),
+    Column("pattern", StoredText(255), nullable=False),
+    Column("push_level", Integer),
+    Column("delete_level", Integer),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("project_id", "kind", "pattern"),
+    CheckConstraint("kind IN ('repository', 'tag', 'immutable')", name="kind"),
+    sqlite_autoincrement=True,
+)
+
 # Uploads that are not finished. `received`: bytes that have arrived in the file, which may have lost some of them where
 # the power failed; `hash_state`: the hash of these, NULL where it must be taken anew. `owner`: who began it, and alone
 # goes on.

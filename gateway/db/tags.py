@@ -152,6 +152,13 @@ async def delete(connection: AsyncConnection, repository_id: int, tag: Tag, now:
     return True
 
 
+async def list_of_manifest(connection: AsyncConnection, repository_id: int, digest: Digest) -> list[Tag]:
+    """List the tags of a repository that point to the manifest of a digest, in the byte order of their names."""
+    pointing = select(tags.c.name).join(manifests, manifests.c.id == tags.c.manifest_id)
+    of_digest = manifests.c.repository_id == repository_id, manifests.c.digest == str(digest)
+    return [Tag(name) for name in await connection.scalars(pointing.where(*of_digest).order_by(tags.c.name))]
+
+
 async def list_by_date(
     connection: AsyncConnection, repository_id: int, after: DatedName | None, limit: int
 ) -> list[DatedName]:

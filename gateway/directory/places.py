@@ -8,6 +8,7 @@ from gateway.namespaces.locate import NativeLocation, ProxiedLocation
 from gateway.namespaces.node import NodeKey, Way
 from gateway.namespaces.old_path import Former
 from gateway.namespaces.project import Project
+from gateway.namespaces.protection import UNPROTECTED, Protection
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,13 @@ class GroupPlace:
 
 @dataclass(frozen=True, slots=True)
 class ProjectPlace:
-    """A project and the way to it. `job_allowances`: projects and groups whose jobs may pull from it."""
+    """A project, the way to it, and its protection rules. `job_allowances`: projects and groups whose jobs may pull
+    from it."""
 
     project: Project
     way: Way
     job_allowances: frozenset[NodeKey]
+    protection: Protection = UNPROTECTED
 
 
 Place = GroupPlace | ProjectPlace

@@ -7,13 +7,14 @@ from itertools import count
 
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
-from gateway.db import groups, old_paths, projects
+from gateway.db import groups, old_paths, projects, protections
 from gateway.db.connection import Connection
 from gateway.directory.places import GroupPlace, Located, ProjectPlace
 from gateway.namespaces.locate import Root, group_path_of, native_location
 from gateway.namespaces.node import NodeKind, PathEntry, Way, prefixes_of
 from gateway.namespaces.old_path import Former, MovedKind, OldPath, follow
 from gateway.namespaces.paths import NESTING_LIMIT
+from gateway.namespaces.protection import UNPROTECTED
 
 _NO_PATH, _NO_ID = "", 0
 """A path and an id that nothing has."""
@@ -127,13 +128,16 @@ async def _read_projects(
     The number of statements tells nothing of whether there are any.
     """
     found = await projects.find_all(connection, wanted or [_NO_PATH])
-    allowances = await projects.all_allowed_jobs(connection, [project.id for project in found] or [_NO_ID])
+    ids = [project.id for project in found] or [_NO_ID]
+    allowances = await projects.all_allowed_jobs(connection, ids)
+    rules = await protections.of_projects(connection, ids)
     by_path = {entry.path: entry for entry in entries}
     return {
         project.path: ProjectPlace(
             project,
             _way_of([by_path[path] for path in prefixes_of(project.path) if path in by_path]),
             frozenset(allowances.get(project.id, ())),
+            rules.get(project.id, UNPROTECTED),
         )
         for project in found
     }

@@ -105,6 +105,18 @@ class TagPatternInvalid(TreeError):
     """The text is no regular expression that names of tags can be matched with."""
 
 
+class ProtectionRefused(TreeError):
+    """A protection rule cannot be made with these properties."""
+
+
+class ProtectionTaken(TreeError):
+    """The project has a protection rule of this kind and pattern."""
+
+
+class ProtectionUnknown(TreeError):
+    """The project has no protection rule of this id."""
+
+
 class PinRefused(TreeError):
     """A group or project cannot be shown as of a moment, of which something is collected."""
 

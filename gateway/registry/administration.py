@@ -7,17 +7,21 @@ been deleted, or moved to another project.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from cache.oci.digest import Digest
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName, Tag
-from gateway.db import moves, pins, repositories
+from gateway.auth.protection import TagGuard
+from gateway.db import moves, pins, projects, repositories
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.moves import Moved
 from gateway.db.repositories import StoredRepository
 from gateway.namespaces.errors import MoveRefused, RestoreRefused
+from gateway.namespaces.protection import NO_LEVEL
 from gateway.registry.deletion import delete_project
+from gateway.registry.protected import require_deletable
 from gateway.registry.restoring import restore_tag
 from gateway.registry.storage_errors import database_errors
 
@@ -41,10 +45,14 @@ class Administration:
         self._clock = clock
         self._kept = kept
 
-    async def delete_repository(self, repository: StoredRepository, actor: str) -> DeletedUntil:
-        """Delete a repository, whose content is purged later, bit by bit. `actor`: who does it. Raises NameUnknown,
-        Denied where a pin keeps it as it is."""
+    async def delete_repository(self, repository: StoredRepository, actor: str, level: int = NO_LEVEL) -> DeletedUntil:
+        """Delete a repository, whose content is purged later, bit by bit. `actor`: who does it; `level`: by which
+        protection rules judge whoever that is. Raises NameUnknown, Denied where a pin or a rule keeps it as it is."""
         now = self._clock()
+        with database_errors():
+            project = await self._database.query(partial(projects.find_by_id, id=repository.project_id))
+            if project is not None:
+                await require_deletable(self._database, project, repository, level)
 
         async def delete(connection: Connection) -> str:
             present = await self._present(connection, repository)
@@ -86,7 +94,14 @@ class Administration:
             return await self._database.transact(restore)
 
     async def restore_tag(
-        self, repository: StoredRepository, tag: Tag, actor: str, *, digest: Digest | None, moment: datetime | None
+        self,
+        repository: StoredRepository,
+        tag: Tag,
+        actor: str,
+        *,
+        digest: Digest | None,
+        moment: datetime | None,
+        guard: TagGuard | None = None,
     ) -> Digest:
         """Point a tag to what it pointed to, as `restoring.restore_tag` does. Raises RestoreRefused, NameUnknown,
         Denied."""
@@ -94,7 +109,8 @@ class Administration:
         async def restore(connection: Connection) -> Digest:
             present = await self._present(connection, repository)
             await pins.require_unpinned(connection, present.id)
-            return await restore_tag(connection, present, tag, self._clock(), actor, digest=digest, moment=moment)
+            now = self._clock()
+            return await restore_tag(connection, present, tag, now, actor, digest=digest, moment=moment, guard=guard)
 
         with database_errors():
             return await self._database.transact(restore)

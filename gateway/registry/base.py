@@ -11,6 +11,7 @@ from cache.oci.names import Tag
 from cache.repository import FoundReferrers, FoundSize, FoundTarget, Repository
 from cache.store.base import LocalBlob
 from cache.values import Damage
+from gateway.auth.protection import TagGuard
 
 Body = AsyncIterator[bytes | memoryview]
 """Bytes of a request's body as they arrive. A memoryview is valid until the next piece is requested: it shows a buffer
@@ -102,22 +103,25 @@ class WritableRepository(Repository, Protocol):
         asks may read it, and closes it. Raises SourceDamaged where the bytes of the `source` are not its digest's.
         """
 
-    async def put_manifest(self, manifest: Manifest, tags: tuple[Tag, ...]) -> Mapping[Tag, Digest]:
+    async def put_manifest(
+        self, manifest: Manifest, tags: tuple[Tag, ...], guard: TagGuard | None = None
+    ) -> Mapping[Tag, Digest]:
         """Store a manifest and point tags to it, in one transaction, in which the repository comes into being.
 
-        Return what the tags pointed to before, without those that are new.
+        `guard`: the rules for tags as they are now; None for those that the repository was opened with. Return what
+        the tags pointed to before, without those that are new.
         Raises ManifestBlobUnknown, which lists every reference that is not in this repository, ManifestInvalid where
-        there are too many, Denied where a quota has no room, StorageFull.
+        there are too many, Denied where a quota has no room, or a rule protects a tag, StorageFull.
         """
 
     async def delete_manifest(self, digest: Digest) -> datetime:
         """Delete a manifest with every tag that points to it; return until when these can be restored at least.
 
-        Raises ManifestUnknown; Denied where an index of the repository lists it.
+        Raises ManifestUnknown; Denied where an index of the repository lists it, or a rule protects one of these tags.
         """
 
     async def delete_tag(self, tag: Tag) -> DeletedTag:
-        """Delete a tag; its manifest stays. Raises ManifestUnknown."""
+        """Delete a tag; its manifest stays. Raises ManifestUnknown; Denied where a rule protects it."""
 
     async def delete_blob(self, digest: Digest) -> None:
         """Take a blob out of the repository. Raises BlobUnknown; Denied where a manifest of the repository needs it."""

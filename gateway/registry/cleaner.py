@@ -2,8 +2,8 @@
 
 A run judges the tags of each repository page by page, the newest first, and deletes in batches. Each batch is one short
 transaction, which looks again at what may have changed since a tag was judged: the run is still this cleaner's, no pin
-keeps the repository as it is, the repository is there, and the tag points where it did. What a run does is decided by
-the moment at which it began, so that one that was interrupted goes on to the same end.
+keeps the repository as it is, the repository is there, no rule protects the tag, and it points where it did. What a run
+does is decided by the moment at which it began, so that one that was interrupted goes on to the same end.
 """
 
 import asyncio
@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 import structlog
 
 from cache.oci.errors import Denied, NameUnknown
-from gateway.db import cleanups, pins, repositories
+from gateway.auth.protection import TagGuard, describe_rule
+from gateway.db import cleanups, pins, protections, repositories
 from gateway.db import tags as tag_rows
 from gateway.db.cleanups import CleanupRun, LeaseLost
 from gateway.db.connection import Connection
@@ -27,7 +28,8 @@ from gateway.db.engine import Database
 from gateway.db.tags import DatedName
 from gateway.namespaces.cleanup_policy import CleanupPolicy
 from gateway.namespaces.cleanup_rule import CleanupRule, CleanupRuleInvalid
-from gateway.registry.cleanup import DatedTag, Judge, JudgedTag, TagVerdict
+from gateway.namespaces.protection import Protection
+from gateway.registry.cleanup import DatedTag, Judge, JudgedTag, TagVerdict, unprotected
 
 log = structlog.get_logger()
 
@@ -158,7 +160,9 @@ class Cleaner:
         try:
             with repositories.adding_to_repository():
                 await self._transact(begin)
-            async with aclosing(judged_pages(self._database, repository_id, Judge(rule, run.run_at))) as pages:
+            rules = await self._database.query(partial(protections.of_project, project_id=run.project_id))
+            judge = Judge(rule, run.run_at, protection_by(rules))
+            async with aclosing(judged_pages(self._database, repository_id, judge)) as pages:
                 async for page in pages:
                     judged += len(page)
                     doomed += [_row_of(each) for each in page if each.verdict is TagVerdict.DELETED]
@@ -181,9 +185,11 @@ class Cleaner:
         now = self._clock()
 
         async def delete(connection: Connection) -> list[tuple[str, str]]:
-            await repositories.require_present(connection, repository_id)
+            await cleanups.require_in_project(connection, run, repository_id)
             await pins.require_unpinned(connection, repository_id)
-            gone = await tag_rows.delete_unmoved(connection, repository_id, chosen, now, ACTOR)
+            protected = protection_by(await protections.of_project(connection, run.project_id))
+            free = [tag for tag in chosen if not protected(tag.name)]
+            gone = await tag_rows.delete_unmoved(connection, repository_id, free, now, ACTOR)
             await cleanups.renew(connection, run, now, len(gone))
             await cleanups.count_deleted(connection, repository_id, len(gone))
             return gone
@@ -208,16 +214,28 @@ async def preview(
     """Judge the tags of a project's repositories as a run of a policy that begins now would, page by page, and change
     nothing. Raises CleanupRuleInvalid, DatabaseUnusable."""
     rule, after = policy.rule(), 0
+    protection = protection_by(await database.query(partial(protections.of_project, project_id=project_id)))
     while True:
         listed = partial(repositories.list_present, project_id=project_id, after=after, limit=REPOSITORIES)
         found = await database.query(listed)
         for repository in found:
             after = repository.id
-            async with aclosing(judged_pages(database, repository.id, Judge(rule, now))) as pages:
+            async with aclosing(judged_pages(database, repository.id, Judge(rule, now, protection))) as pages:
                 async for page in pages:
                     yield repository.path, page
         if len(found) < REPOSITORIES:
             return
+
+
+def protection_by(rules: Protection) -> Callable[[str], str]:
+    """What keeps tags from a cleanup: each rule that keeps them from anybody, in words."""
+    guard = TagGuard(rules)
+
+    def protection(name: str) -> str:
+        rule = guard.find_keeping(name)
+        return describe_rule(rule) if rule is not None else ""
+
+    return protection if guard.has_rules else unprotected
 
 
 async def judged_pages(

@@ -27,7 +27,8 @@ from cache.repository import (
 from cache.runtime.fair_queue import NOBODY, Requester
 from cache.store.base import LocalBlob
 from cache.values import BEGINNING, PageStart, ReferrersPage, TagPage
-from gateway.db import blobs, deleted_manifests, manifests, pins, projects, repositories, reviews
+from gateway.auth.protection import TagGuard
+from gateway.db import blobs, deleted_manifests, manifests, pins, projects, protections, repositories, reviews
 from gateway.db import tags as tag_rows
 from gateway.db.connection import Connection
 from gateway.db.manifests import NewManifest, Reference
@@ -73,10 +74,12 @@ class NativeRepository:
         who: Requester = NOBODY,
         actor: str = "",
         found: StoredRepository | None = None,
+        guard: TagGuard | None = None,
     ) -> None:
         """`readable`: which other repositories whoever pushes may read; None if no other one may be named to them.
         `who`: takes turns with others. `actor`: whom the history of tags names. `found`: the row of the repository, if
-        the request has found it already."""
+        the request has found it already. `guard`: None where nobody has decided what whoever uses it may do to tags:
+        then what the project's rules protect at all is refused."""
         self._parts = parts
         self._project = project
         self._name = name
@@ -84,6 +87,7 @@ class NativeRepository:
         self._who = who
         self._actor = actor
         self._found = found
+        self._guard = guard
 
     # Reading
 
@@ -208,11 +212,22 @@ class NativeRepository:
                 return True
             return source is not None and await intake.link_open(repository.id, source, folder)
 
-    async def put_manifest(self, manifest: Manifest, tags: tuple[Tag, ...]) -> Mapping[Tag, Digest]:
+    async def put_manifest(
+        self, manifest: Manifest, tags: tuple[Tag, ...], guard: TagGuard | None = None
+    ) -> Mapping[Tag, Digest]:
+        guard = guard or self._guard or await self._strictest()
+        for tag in tags:
+            guard.check_push(tag)
         pushed = await read_pushed(manifest)
         if len(manifest.references()) > FEW_REFERENCES:
             await self._require_references(manifest)
-        return await self._put_manifest(manifest, pushed, tags)
+        return await self._put_manifest(manifest, pushed, tags, guard)
+
+    async def _strictest(self) -> TagGuard:
+        """The guard of somebody without a level, by the rules as the database has them."""
+        with database_errors():
+            found = await self._parts.database.query(partial(protections.of_project, project_id=self._project.id))
+        return TagGuard(found)
 
     async def _require_references(self, manifest: Manifest) -> None:
         """Check that the repository has what a manifest refers to, without a writer's turn, for which others wait.
@@ -228,7 +243,7 @@ class NativeRepository:
                 raise await self._explained(error) from error
 
     async def _put_manifest(
-        self, manifest: Manifest, pushed: NewManifest, tags: tuple[Tag, ...]
+        self, manifest: Manifest, pushed: NewManifest, tags: tuple[Tag, ...], guard: TagGuard
     ) -> Mapping[Tag, Digest]:
         now = self._parts.clock()
 
@@ -239,6 +254,7 @@ class NativeRepository:
             number = await manifests.put(connection, repository.id, replace(pushed, references=found), now)
             for tag in dict.fromkeys(tags):
                 if before := await tag_rows.point(connection, repository.id, tag, number, now, self._actor):
+                    guard.check_move(tag, before, manifest.descriptor.digest)
                     former[tag] = before
             return former
 
@@ -252,7 +268,7 @@ class NativeRepository:
         return await explain_missing(error.missing, self._name, self._parts.database, self._readable)
 
     async def delete_manifest(self, digest: Digest) -> datetime:
-        now = self._parts.clock()
+        now, guard = self._parts.clock(), self._guard or await self._strictest()
         with self._writing():
             if (repository := await self._find()) is None:
                 raise self._no_manifest(digest)
@@ -261,13 +277,16 @@ class NativeRepository:
                 index = await manifests.find_needing(connection, repository.id, Reference(digest, True))
                 if index is not None:
                     raise Denied(f"the index {index} of {self._name} lists {digest}: delete that first")
+                if guard.has_rules:
+                    for tag in await tag_rows.list_of_manifest(connection, repository.id, digest):
+                        guard.check_delete(tag)
                 await deleted_manifests.keep(connection, repository.id, digest, now)
                 if not await manifests.delete(connection, repository.id, digest, now, self._actor):
                     raise self._no_manifest(digest)
         return now + self._parts.kept
 
     async def delete_tag(self, tag: Tag) -> DeletedTag:
-        now = self._parts.clock()
+        now, guard = self._parts.clock(), self._guard or await self._strictest()
         with self._writing():
             if (repository := await self._find()) is None:
                 raise self._no_manifest(tag)
@@ -276,6 +295,7 @@ class NativeRepository:
                 found = await manifests.stat(connection, repository.id, tag)
                 if found is None:
                     raise self._no_manifest(tag)
+                guard.check_delete(tag)
                 await tag_rows.delete(connection, repository.id, tag, now, self._actor)
             return DeletedTag(found.digest, now + self._parts.kept)
 

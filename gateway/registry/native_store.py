@@ -13,6 +13,7 @@ from cache.oci.errors import StoreUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName
 from cache.runtime.fair_queue import NOBODY, Requester
+from gateway.auth.protection import TagGuard
 from gateway.db import blobs, old_paths, projects, repositories
 from gateway.db.connection import Connection
 from gateway.db.manifests import StoredManifest
@@ -57,14 +58,16 @@ class NativeStore:
         who: Requester = NOBODY,
         actor: str = "",
         found: StoredRepository | None = None,
+        guard: TagGuard | None = None,
     ) -> NativeRepository:
         """Open a repository of a project, which may not exist yet; the caller has located the name in the project.
 
         `readable`: tells which other repositories whoever pushes may read, for refusals that name one; None for none.
         `who`: takes turns with others. `actor`: whom the history of tags names. `found`: what `find` has returned for
-        the same request.
+        the same request. `guard`: what the project's rules for tags let whoever uses it do; None where nobody has
+        decided: then what they protect at all is refused.
         """
-        return NativeRepository(self._parts, project, name, readable, who, actor, found)
+        return NativeRepository(self._parts, project, name, readable, who, actor, found, guard)
 
     async def find(self, name: RepositoryName) -> StoredRepository | None:
         """Find a repository by its name, as it is now."""

@@ -6,7 +6,8 @@ from datetime import datetime
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from gateway.db import deleted_manifests, manifests, old_paths, projects, repositories, tag_events, tags
+from gateway.auth.protection import TagGuard
+from gateway.db import deleted_manifests, manifests, old_paths, projects, protections, repositories, tag_events, tags
 from gateway.db.connection import Connection
 from gateway.db.manifests import NewManifest
 from gateway.db.repositories import DeletedRepository, StoredRepository
@@ -32,13 +33,17 @@ async def restore_tag(
     *,
     digest: Digest | None = None,
     moment: datetime | None = None,
+    guard: TagGuard | None = None,
 ) -> Digest:
     """Point a tag to a manifest again, in a transaction that writes; return its digest. A manifest that was deleted by
     its digest is stored again as it was.
 
     `digest`: the manifest; `moment`: what the tag pointed to then; without both, what it pointed to before its last
-    event. Raises RestoreRefused, and Denied where a quota has no room for the manifest.
+    event. `guard`: what the rules of the project let whoever does it do to tags; None for somebody without a level.
+    Raises RestoreRefused, and Denied where a rule protects the tag, or a quota has no room for the manifest.
     """
+    guard = guard or TagGuard(await protections.of_project(connection, repository.project_id))
+    guard.check_push(tag)
     if digest is None:
         digest = await _find_former(connection, repository, tag, moment)
     number = await manifests.find_number(connection, repository.id, digest)
@@ -49,6 +54,8 @@ async def restore_tag(
             f"repository {repository.path!r} has no manifest {digest} any more"
             + await _explain_kept(connection, repository, tag)
         )
+    present = await manifests.stat(connection, repository.id, tag)
+    guard.check_move(tag, None if present is None else present.digest, digest)
     await tags.point(connection, repository.id, tag, number, now, actor)
     return digest
 

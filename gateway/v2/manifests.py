@@ -53,8 +53,8 @@ class ManifestPushes:
                 manifest = parse_pushed(content_type, raw, stated)
             else:
                 manifest = await asyncio.to_thread(parse_pushed, content_type, raw, stated)
-            await self._opener.decide_again(endpoint.name, principal, Action.PUSH, root)
-            former = await opened.repository.put_manifest(manifest, tuple(tags))
+            guard = await self._opener.decide_again(endpoint.name, principal, Action.PUSH, root)
+            former = await opened.repository.put_manifest(manifest, tuple(tags), guard)
         self._audited.pushed(request, principal, opened, manifest.descriptor.digest, {t: former.get(t) for t in tags})
         return _created(endpoint, manifest, _parameters(request))
 

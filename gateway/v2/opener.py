@@ -11,6 +11,7 @@ from gateway.auth.access import Access
 from gateway.auth.matrix import Action
 from gateway.auth.permissions import Decision, Refusal, decide
 from gateway.auth.principal import Principal, PrincipalKind
+from gateway.auth.protection import TagGuard
 from gateway.auth.requester import requester_of
 from gateway.client_name import client_name
 from gateway.directory.places import GroupPlace, Located, ProjectPlace
@@ -135,9 +136,10 @@ class RepositoryOpener:
             raise AssertionError("native repositories lie in projects")
         # The list of a Bearer token names the repository of the push alone: what may be read elsewhere is a right.
         readable = None if action is Action.PULL else partial(self.may_pull, replace(principal, limits=None))
+        guard = None if action is Action.PULL else await self._access.guard(principal, located, self._services.clock())
         who = requester_of(principal, address)
         name = _native_name(located)
-        repository = native.repository(place.project, name, readable, who, principal.name, stored)
+        repository = native.repository(place.project, name, readable, who, principal.name, stored, guard)
         return OpenedNative(repository, place.project, name.text, located.former)
 
     async def _moved_alone(
@@ -177,13 +179,17 @@ class RepositoryOpener:
             raise AssertionError("only native repositories can be changed")
         return opened
 
-    async def decide_again(self, name: RepositoryName, principal: Principal, action: Action, root: Root | None) -> None:
-        """Check that a principal may still do what was opened for it some time ago. Raises as `open` does."""
+    async def decide_again(
+        self, name: RepositoryName, principal: Principal, action: Action, root: Root | None
+    ) -> TagGuard:
+        """Check that a principal may still do what was opened for it some time ago; return the rules for tags as they
+        are now. Raises as `open` does."""
         renewed = await self._services.authenticator.renewed(principal)
         located = (await self._services.directory.locate(name, root)).at(self._services.clock())
         decision = await self._access.decide(renewed, action, located, self._services.clock())
         if not decision.allowed:
             raise _refused(decision, name, root, renewed, action, located)
+        return await self._access.guard(renewed, located, self._services.clock())
 
     async def may_push(self, name: RepositoryName, principal: Principal, root: Root | None) -> bool:
         """Whether a principal may push to the repository that was opened for it. Raises DatabaseUnusable."""

@@ -19,7 +19,7 @@ from gateway.db.revisions import needed_revision
 from tests.gateway.cli.test_main import Terminal
 from tests.parts.postgresql import PASSWORD, Databases
 
-CLEANUPS = ("repository_cleanups", "cleanup_policies")
+CLEANUPS = ("protection_rules", "repository_cleanups", "cleanup_policies")
 REVIEWS = ("old_paths", "collection", "blob_removals", "manifest_reviews", "blob_reviews")
 STORE = ("uploads", "tags", "manifest_references", "manifests", "blob_links", "blobs", "repositories")
 BACK_TO_0004 = (

@@ -60,6 +60,16 @@ def test_the_page_on_cleanup_shows_what_its_commands_print(prompt: Terminal) -> 
     assert [tag["name"] for tag in prompt.json("tag", "list", "team/app")] == ["build-1", "build-2", "latest", "v1"]
 
 
+def test_the_page_on_protection_shows_what_its_commands_print(prompt: Terminal) -> None:
+    prompt.done("group", "create", "team")
+    prompt.done("project", "create", "team/app")
+    prompt.done("user", "create", "alice", "--password-file", "alice.txt")
+    prompt.done("member", "add", "team", "alice", "developer")
+    for line, shown in commands(PAGES["protection"]):
+        code, out, err = prompt.run(*shlex.split(line)[1:])
+        assert (code, out + err) == (int("refused:" in shown), shown), line
+
+
 def test_the_pages_log_in_without_a_secret_among_the_arguments() -> None:
     text = "".join(found for language in ("console", "sh", "yaml") for found in blocks(IN_ORDER, language))
     logins = [line for line in text.splitlines() if " login " in line]

@@ -204,6 +204,7 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
         store = (
             "old_paths",
             *COLLECTION,
+            "protection_rules",
             *CLEANUPS,
             "deleted_manifests",
             "pinned_tags",
@@ -293,8 +294,13 @@ async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade
         assert await tag_events.list_at(connection, repository.id, NOW) == []
 
 
+def take_back_0015(file: sqlite3.Connection) -> None:
+    for table in ("protection_rules", "deleted_manifests"):
+        file.execute(f"DROP TABLE {table}")
+
+
 def take_back_0014(file: sqlite3.Connection) -> None:
-    file.execute("DROP TABLE deleted_manifests")
+    take_back_0015(file)
     for table in CLEANUPS:
         file.execute(f"DROP TABLE {table}")
     file.execute("DROP INDEX ix_tags_repository_id_moved_at_name")
