@@ -582,7 +582,7 @@ THREATS = [
         "A project is pinned for a release, and deleted by a command with all that the pin shows.",
         "The deletion is refused like that of its repositories, and names the pin.",
         ("tests/gateway/cli/test_repositories.py::test_a_pinned_project_is_not_deleted",),
-        Disarm("gateway/cli/project.py", "if shown.project.pinned_at is not None:", "if False:"),
+        Disarm("gateway/registry/deletion.py", "if project.pinned_at is not None:", "if False:"),
     ),
     Threat(
         "a restore of a repository that is half gone",
@@ -1169,7 +1169,7 @@ THREATS = [
         ),
         Disarm(
             "gateway/auth/permissions.py",
-            "if action is not Action.ADMIN and project.registry is RegistryAccess.DISABLED:",
+            "if action not in SETTINGS and project.registry is RegistryAccess.DISABLED:",
             "if False:",
         ),
     ),

@@ -1,4 +1,4 @@
-"""Administration: changes of groups, projects and memberships, and lists of them, for whoever may administer them.
+"""TreeAdministration: changes of groups, projects and memberships, and lists of them, for whoever may administer them.
 
 Nothing is decided about rights here. Each change is one transaction, which looks at what it changes anew: between the
 two it may have been changed, moved or deleted.
@@ -37,7 +37,7 @@ class NamedMember:
     source: str
 
 
-class Administration:
+class TreeAdministration:
     """Changes and lists of the tree. Raises DatabaseUnusable, and TreeError where the tree does not allow a change."""
 
     def __init__(self, database: Database) -> None:
