@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from gateway.api.options import ApiOptions
 from gateway.db.repositories import StoredRepository
-from gateway.directory.administration import NamedMember
+from gateway.directory.tree_administration import NamedMember
 from gateway.namespaces.group import Group
 from gateway.namespaces.node import NodeKind, PathEntry
 from gateway.namespaces.project import Project, RegistryAccess

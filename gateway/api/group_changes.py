@@ -67,7 +67,7 @@ class GroupChanges:
     """Handlers of changes of groups."""
 
     def __init__(self, services: Services, places: Places, documents: DocumentWriter, options: ApiOptions) -> None:
-        self._tree = services.directory.administration
+        self._tree = services.directory.tree
         self._clock = services.clock
         self._audited = AuditedChanges(services.audit)
         self._places = places

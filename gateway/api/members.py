@@ -19,8 +19,8 @@ from gateway.api.shapes import Blank, ListShape, NoParameters, Shape, Text
 from gateway.api.tree_refusals import tree_refusals
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
-from gateway.directory.administration import NamedMember
 from gateway.directory.places import GroupPlace, ProjectPlace
+from gateway.directory.tree_administration import NamedMember
 from gateway.namespaces.errors import ExpiryInvalid
 from gateway.namespaces.expiry import parse_expiry
 from gateway.namespaces.role import Role
@@ -59,7 +59,7 @@ class Members:
     """Handlers of members. `of`: the word for what has them, in paths."""
 
     def __init__(self, services: Services, places: Places, documents: DocumentWriter, options: ApiOptions) -> None:
-        self._tree = services.directory.administration
+        self._tree = services.directory.tree
         self._directory = services.directory
         self._clock = services.clock
         self._places = places

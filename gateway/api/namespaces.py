@@ -29,7 +29,7 @@ class Namespaces:
     """Handlers of namespaces, and what others find out about one."""
 
     def __init__(self, services: Services, places: Places, documents: DocumentWriter, options: ApiOptions) -> None:
-        self._tree = services.directory.administration
+        self._tree = services.directory.tree
         self._directory = services.directory
         self._places = places
         self._documents = documents

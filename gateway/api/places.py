@@ -138,7 +138,7 @@ class Places:
     async def namespaces_of(self, paths: Collection[str]) -> dict[str, PathEntry]:
         """The namespaces that hold nodes, by the paths of these; one at the top has none."""
         above = {path: parent_path(path) for path in paths}
-        found = await self._services.directory.administration.places_at([path for path in above.values() if path])
+        found = await self._services.directory.tree.places_at([path for path in above.values() if path])
         return {path: PathEntry(parent, found[parent]) for path, parent in above.items() if parent in found}
 
     async def may(self, principal: Principal, action: Action, place: ProjectPlace) -> bool:

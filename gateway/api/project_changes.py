@@ -51,7 +51,7 @@ class ProjectChanges:
         documents: DocumentWriter,
         options: ApiOptions,
     ) -> None:
-        self._tree = services.directory.administration
+        self._tree = services.directory.tree
         self._native = services.native
         self._clock = services.clock
         self._audited = AuditedChanges(services.audit)

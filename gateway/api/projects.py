@@ -71,7 +71,7 @@ class Projects:
 
     def __init__(self, services: Services, places: Places, documents: DocumentWriter, options: ApiOptions) -> None:
         self._store = services.native
-        self._tree = services.directory.administration
+        self._tree = services.directory.tree
         self._clock = services.clock
         self._audited = AuditedChanges(services.audit)
         self._places = places

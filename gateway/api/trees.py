@@ -81,7 +81,7 @@ class Trees:
     """Handlers of lists of the tree."""
 
     def __init__(self, services: Services, places: Places, documents: DocumentWriter, options: ApiOptions) -> None:
-        self._tree = services.directory.administration
+        self._tree = services.directory.tree
         self._places = places
         self._documents = documents
         self._options = options

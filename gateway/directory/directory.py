@@ -12,10 +12,10 @@ from gateway.db.changes import Concern
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.shared_reads import SharedReads
-from gateway.directory.administration import TreeAdministration
 from gateway.directory.memory import Memory
 from gateway.directory.places import GroupPlace, Located, Place, ProjectPlace
 from gateway.directory.reading import FoundPlaces, candidates, group_path_at, located_in, read_groups, read_places
+from gateway.directory.tree_administration import TreeAdministration
 from gateway.namespaces.credentials import Credential, CredentialRef
 from gateway.namespaces.group import HUB, Group
 from gateway.namespaces.locate import Root, canonical_name, locate, locate_below
@@ -48,7 +48,7 @@ class Directory:
     def __init__(self, database: Database, upstreams: Collection[str], listed: Collection[str] = ()) -> None:
         """`upstreams`: the names of those that are configured. `listed`: paths by which their settings name groups."""
         self._database = database
-        self.administration = TreeAdministration(database)
+        self.tree = TreeAdministration(database)
         self._upstreams = frozenset(upstreams)
         self._listed = frozenset(listed)
         self._groups: Memory[str, GroupPlace] = Memory(KEPT_NODES)

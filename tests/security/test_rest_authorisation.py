@@ -101,7 +101,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[R
 
 
 def test_the_table_names_every_route_of_the_server() -> None:
-    tree, store = SimpleNamespace(administration=None), SimpleNamespace(inventory=None)
+    tree, store = SimpleNamespace(tree=None), SimpleNamespace(inventory=None)
     parts: Any = SimpleNamespace(directory=tree, native=store, audit=None, clock=None)
     table = route_table(parts, ApiOptions("", "", None))  # type: ignore[arg-type]
     assert set(read_table().routes) == {f"{route.method} {route.pattern}" for route in table.routes}
