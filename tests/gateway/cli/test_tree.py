@@ -143,6 +143,7 @@ def test_a_project_is_created_shown_changed_and_deleted(tree: Terminal) -> None:
         "registry": "enabled",
         "quota": None,
         "pinned_at": None,
+        "cleanup": None,
         "job_allow": [],
         "stored_bytes": 0,
     }
