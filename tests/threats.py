@@ -578,6 +578,17 @@ THREATS = [
         Disarm("gateway/registry/restoring.py", "deleted.path if to is None else to", "deleted.path"),
     ),
     Threat(
+        "a pin that holds every push up",
+        "A group of thousands of repositories is pinned, one after the other: pushes get no turn for half a minute.",
+        "All of them are pinned by a few statements.",
+        ("tests/gateway/db/test_pins.py::test_a_pin_takes_as_many_statements_for_many_repositories_as_for_one",),
+        Disarm(
+            "gateway/db/pins.py",
+            "for batch in batches(project.id for project in projects):",
+            "for batch in ([project.id] for project in projects):",
+        ),
+    ),
+    Threat(
         "a pinned project that is deleted",
         "A project is pinned for a release, and deleted by a command with all that the pin shows.",
         "The deletion is refused like that of its repositories, and names the pin.",

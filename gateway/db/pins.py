@@ -4,16 +4,18 @@ Of several pins above a project the nearest counts. What a pin shows is looked u
 is set, and kept in rows of its own, which garbage collection takes for tags.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, insert, literal, or_, select, update
+from sqlalchemy import Row, Select, bindparam, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.errors import Denied
 from cache.prepared import prepared
 from gateway.db import paths, reviews, schema, tag_events
+from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce, announce_all
 from gateway.namespaces.errors import PinRefused
 from gateway.namespaces.expiry import format_moment
@@ -57,15 +59,19 @@ async def pin(connection: AsyncConnection, key: NodeKey, path: str, moment: date
 
 
 async def apply(connection: AsyncConnection, path: str, now: datetime) -> None:
-    """Let each project at or below a path show what the nearest pin says. Raises PinRefused."""
+    """Let each project at or below a path show what the nearest pin says, in a few statements however many projects and
+    repositories these are: pushes wait meanwhile. Raises PinRefused."""
     changed = [project for project in await _find_projects(connection, path) if project.present != project.wanted]
+    by_moment: dict[datetime | None, list[_Pinnable]] = {}
     for project in changed:
-        await _set(connection, project, now)
-    ids = [project.id for project in changed]
-    repositories = select(_repositories.c.path).where(
-        _repositories.c.project_id.in_(ids), _repositories.c.deleted_at.is_(None)
-    )
-    await announce_all(connection, Concern.REPOSITORY, list(await connection.scalars(repositories)))
+        by_moment.setdefault(project.wanted, []).append(project)
+    repositories: list[str] = []
+    for moment, projects in by_moment.items():
+        for batch in batches(project.id for project in projects):
+            await _set(connection, batch, moment, now)
+            own = _repositories.c.project_id.in_(batch), _repositories.c.deleted_at.is_(None)
+            repositories += await connection.scalars(select(_repositories.c.path).where(*own))
+    await announce_all(connection, Concern.REPOSITORY, repositories)
     await announce_all(connection, Concern.PROJECT, [project.path for project in changed])
 
 
@@ -104,31 +110,36 @@ def _nearest(project: Row[Any], pins: dict[str, datetime]) -> datetime | None:
     return own if own is not None else next(iter(above), None)
 
 
-async def _set(connection: AsyncConnection, project: _Pinnable, now: datetime) -> None:
-    pinned = update(_projects).where(_projects.c.id == project.id)
-    await connection.execute(pinned.values(pinned_at=project.wanted))
+async def _set(connection: AsyncConnection, projects: Collection[int], moment: datetime | None, now: datetime) -> None:
+    """Let some projects, at most BATCH, show their repositories as of a moment. Raises PinRefused."""
+    pinned = update(_projects).where(_projects.c.id.in_(projects))
+    await connection.execute(pinned.values(pinned_at=moment))
     own = select(_repositories.c.id).where(
-        _repositories.c.project_id == project.id, _repositories.c.deleted_at.is_(None)
+        _repositories.c.project_id.in_(projects), _repositories.c.deleted_at.is_(None)
     )
     await reviews.review_unpinned(connection, own, now)
     await connection.execute(delete(_pinned).where(_pinned.c.repository_id.in_(own)))
-    if project.wanted is not None:
-        for repository_id in list(await connection.scalars(own)):
-            await _hold(connection, repository_id, project, project.wanted)
+    if moment is not None:
+        await _hold(connection, own, moment)
 
 
-async def _hold(connection: AsyncConnection, repository_id: int, project: _Pinnable, moment: datetime) -> None:
-    """Keep rows of what the tags of a repository pointed to at a moment. Raises PinRefused."""
-    former = tag_events.select_former(repository_id, moment).subquery("former")
-    manifests = schema.manifests
-    lost = select(former.c.name).where(~former.c.is_kept).order_by(former.c.name).limit(NAMED_AT_MOST)
-    if names := list(await connection.scalars(lost)):
-        path = await connection.scalar(select(_repositories.c.path).where(_repositories.c.id == repository_id))
-        raise PinRefused(
-            f"{path} cannot be shown as of {format_moment(moment)}, since the images of some tags are collected: "
-            + ", ".join(names)
-        )
-    held = select(literal(repository_id), former.c.name, manifests.c.id).join(
-        manifests, (manifests.c.repository_id == repository_id) & (manifests.c.digest == former.c.to_digest)
+async def _hold(connection: AsyncConnection, own: Select[tuple[int]], moment: datetime) -> None:
+    """Keep rows of what the tags of some repositories pointed to at a moment. Raises PinRefused."""
+    former = tag_events.select_former(schema.tag_events.c.repository_id.in_(own), moment).subquery("former")
+    lost = (
+        select(_repositories.c.path, former.c.name)
+        .join(former, former.c.repository_id == _repositories.c.id)
+        .where(~former.c.is_kept)
+        .order_by(_repositories.c.path, former.c.name)
+        .limit(NAMED_AT_MOST)
     )
+    if rows := (await connection.execute(lost)).all():
+        names = [row.name for row in rows if row.path == rows[0].path]
+        raise PinRefused(
+            f"{rows[0].path} cannot be shown as of {format_moment(moment)}, since the images of some tags are "
+            f"collected: {', '.join(names)}"
+        )
+    manifests = schema.manifests
+    same = (manifests.c.repository_id == former.c.repository_id) & (manifests.c.digest == former.c.to_digest)
+    held = select(former.c.repository_id, former.c.name, manifests.c.id).join(manifests, same)
     await connection.execute(insert(_pinned).from_select(["repository_id", "name", "manifest_id"], held))

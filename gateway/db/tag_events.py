@@ -151,14 +151,15 @@ async def _read_former(
     connection: AsyncConnection, repository_id: int, moment: datetime, which: ColumnElement[bool], limit: int | None
 ) -> list[FormerTag]:
     """Read some of the tags that were there at a moment."""
-    found = select_former(repository_id, moment).where(which).order_by(_events.c.name).limit(limit)
+    of_repository = _events.c.repository_id == repository_id
+    found = select_former(of_repository, moment).where(which).order_by(_events.c.name).limit(limit)
     rows = await connection.execute(found)
     return [FormerTag(Tag(row.name), Digest.parse(row.to_digest), row.at, bool(row.is_kept)) for row in rows]
 
 
-def select_former(repository_id: int, moment: datetime) -> Select[Any]:
-    """Select `name`, `to_digest`, `at` and `is_kept` of each tag that was there at a moment, from its last event until
-    then."""
+def select_former(which: ColumnElement[bool], moment: datetime) -> Select[Any]:
+    """Select `repository_id`, `name`, `to_digest`, `at` and `is_kept` of each tag that was there at a moment, from its
+    last event until then. `which`: a condition on the repositories of events."""
     later = _events.alias("later")
     is_last = ~exists().where(
         later.c.repository_id == _events.c.repository_id,
@@ -166,9 +167,9 @@ def select_former(repository_id: int, moment: datetime) -> Select[Any]:
         later.c.id > _events.c.id,
         later.c.at <= moment,
     )
-    columns = _events.c.name, _events.c.to_digest, _events.c.at, _has(_events.c.to_digest).label("is_kept")
-    chosen = _events.c.repository_id == repository_id, _events.c.at <= moment, _events.c.to_digest.is_not(None)
-    return select(*columns).where(*chosen, is_last)
+    columns = _events.c.repository_id, _events.c.name, _events.c.to_digest, _events.c.at
+    chosen = which, _events.c.at <= moment, _events.c.to_digest.is_not(None)
+    return select(*columns, _has(_events.c.to_digest).label("is_kept")).where(*chosen, is_last)
 
 
 def _has(digest: "Column[str]") -> ColumnElement[bool]:

@@ -240,7 +240,8 @@ def test_a_repository_that_was_deleted_before_a_backup_is_kept_anew_after_a_rest
     file, other = filled.folder / "backup.tar", filled.folder / "other"
     filled.done("repository", "delete", "team/app/long")
     with closing(sqlite3.connect(filled.data / "gateway.db")) as connection, connection:
-        connection.execute("UPDATE repositories SET deleted_at = datetime(deleted_at, '-3 days') WHERE path LIKE '!%'")
+        days_ago = "strftime('%Y-%m-%d %H:%M:%f000', deleted_at, '-3 days')"
+        connection.execute(f"UPDATE repositories SET deleted_at = {days_ago} WHERE path LIKE '!%'")
     filled.done("backup", str(file))
     for words in (("restore", str(file)), ("gc", "run"), ("repository", "restore", "team/app/long")):
         code, _, err = filled.run(*words, data=other)

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import event
 
 from cache.oci.errors import Denied
 from cache.oci.names import RepositoryName, Tag
@@ -141,3 +142,38 @@ async def test_what_moves_into_or_out_of_a_pinned_group_shows_what_the_nearest_p
         assert other.path == "released/other"
         with pytest.raises(Denied, match="group released is pinned"):
             await moves.move_repository(connection, "team/app", "released/other", LATER, HOUR)
+
+
+async def statements_of_a_pin(database: Database, moment: datetime | None) -> int:
+    """How many statements the transaction has that pins a group, and that others wait for."""
+    counted = []
+
+    def count(*_: object) -> None:
+        counted.append(1)
+
+    async with database.write() as connection:
+        entry = await paths.get(connection, "team")
+        sync = connection.sync_connection
+        event.listen(sync, "before_cursor_execute", count)
+        try:
+            await pins.pin(connection, entry.key, "team", moment, LATER)
+        finally:
+            event.remove(sync, "before_cursor_execute", count)
+    return len(counted)
+
+
+async def test_a_pin_takes_as_many_statements_for_many_repositories_as_for_one(database: Database, moved: int) -> None:
+    few = await statements_of_a_pin(database, NOW)
+    await pin(database, "team", None)
+    async with database.write() as connection:
+        for number in range(20):
+            project = await projects.create(connection, f"team/p{number}", NOW)
+            for name in (f"team/p{number}", f"team/p{number}/more"):
+                made = await repositories.find_or_create(connection, project.id, RepositoryName(name), NOW)
+                manifest = await manifests.put(connection, made.id, new_manifest("one"), NOW)
+                await tags.point(connection, made.id, V1, manifest, NOW, "ada")
+    assert await statements_of_a_pin(database, NOW) <= few + 1
+    async with database.read() as connection:
+        for number in range(20):
+            found = await repositories.find(connection, RepositoryName(f"team/p{number}/more"))
+            assert found is not None and await tags.list_pinned(connection, found.id, "", 10) == ["v1"]
