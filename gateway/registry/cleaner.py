@@ -167,6 +167,7 @@ class Cleaner:
                     judged += len(page)
                     doomed += [_row_of(each) for each in page if each.verdict is TagVerdict.DELETED]
                     if len(doomed) < BATCH:
+                        await self._transact(partial(cleanups.renew, run=run, now=self._clock()))
                         yield 0
                     while len(doomed) >= BATCH:
                         deleted += (count := await self._delete(run, repository_id, path, doomed[:BATCH]))

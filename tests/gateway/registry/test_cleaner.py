@@ -173,6 +173,22 @@ async def test_nobody_goes_on_with_a_run_before_the_lease_of_its_owner_has_ended
     assert (await stored(database, repository)).completed_at == run.now
 
 
+async def test_a_run_that_deletes_nothing_for_long_keeps_its_lease(
+    database: Database, repository: StoredRepository, run: Run
+) -> None:
+    await add_tags(database, repository, many(3 * PAGE))
+    await save(database, repository, replace(ALL, name_regex_delete="x"))
+    run.now += DAY
+    cleaner = run.cleaner()
+    for _ in range(3):
+        assert await cleaner.step()
+        run.now += LEASE / 2
+        assert not await run.cleaner().step()
+    await run.to_its_end(cleaner)
+    done = await stored(database, repository)
+    assert (done.deleted, done.cleaned, done.completed_at) == (0, 1, run.now)
+
+
 async def test_a_policy_runs_once_in_its_cadence(database: Database, repository: StoredRepository, run: Run) -> None:
     await save(database, repository, replace(ALL, cadence=Cadence.WEEK))
     cleaner = run.cleaner()
