@@ -169,6 +169,19 @@ async def test_rights_are_those_of_the_new_place_and_what_is_hidden_there_was_ne
     assert (await surface.call("GET", "team/lib/web/manifests/v1", who="root")).status == 200
 
 
+async def test_a_repository_that_left_a_hidden_project_is_told_of_by_its_old_name_to_those_who_know_that(
+    surface: PushSurface,
+) -> None:
+    """Its project is still there, and nobody else learns that it is."""
+    digest = await surface.push_image("team/lib/web", "v1")
+    await move(surface, moves.move_repository, "team/lib/web", "closed/secret/web")
+    await move(surface, moves.move_repository, "closed/secret/web", "open/shown/web")
+    for who in ("stranger", ANONYMOUS):
+        assert (await surface.call("GET", f"open/shown/web/manifests/{digest}", who=who)).status == 200
+        assert (await surface.call("GET", f"closed/secret/web/manifests/{digest}", who=who)).status in (401, 404)
+    assert (await surface.call("GET", f"closed/secret/web/manifests/{digest}", who="root")).status == 200
+
+
 async def test_a_project_is_not_created_by_a_push_where_something_was(surface: PushSurface) -> None:
     await surface.push_image("team/app/web", "v1")
     await move(surface, moves.move_project, "team/app", "closed/app")
