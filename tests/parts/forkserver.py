@@ -4,12 +4,16 @@
 than a thousand times. A fork of an interpreter that has them does the same from there on. It becomes a child of whoever
 started this program, as if that had started it: clone(2), CLONE_PARENT.
 
+Before the first fork it makes each kind of database once, by the migrations. New databases of its forks are made by the
+script that this has recorded, see tests/parts/migrated.py; with TESTS_FORK=off each is made by the migrations.
+
 The program is run with a Unix socket as its standard input. A request is one line of JSON with `argv`, `environment`,
 `directory` and `user`, whose number the process gets where it is not null, and three descriptors for the standard
 streams; the reply is the process id on a line.
 """
 
 import ctypes
+import gc
 import json
 import os
 import platform
@@ -17,9 +21,17 @@ import runpy
 import signal
 import socket
 import sys
+import tempfile
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 from typing import cast
+
+from cache import sqlite
+from cache.index import sql
+from gateway.db import revisions
+
+from .migrated import RecordedMigrations
 
 CLONE_PARENT = 0x8000
 CLONE_NUMBERS = {"x86_64": 56, "aarch64": 220}
@@ -73,10 +85,26 @@ def become(argv: list[str], environment: dict[str, str], directory: str, user: i
     runpy.run_module("gateway", run_name="__main__", alter_sys=True)
 
 
-def main() -> None:
+def record_migrations() -> None:
+    """Make each kind of database by the migrations, and let further ones be made by what that has recorded."""
+    sqlite.run_migrations = RecordedMigrations().upgrade
+    with tempfile.TemporaryDirectory(prefix="gateway-tests-") as folder:
+        for location in (revisions.MIGRATIONS, sql.MIGRATIONS):
+            sqlite.migrate(Path(folder) / f"{location.partition(':')[0]}.db", location)
+
+
+def prepare() -> None:
+    """Do once what each process would do for itself otherwise."""
     for name in PRELOADED:
         __import__(name)
     import_module("gateway.cli.lazy").import_all()
+    record_migrations()
+    gc.collect()
+    gc.freeze()  # no fork walks through the objects that are here for good, or copies their pages
+
+
+def main() -> None:
+    prepare()
     with socket.socket(fileno=0) as control:
         while True:
             content, streams, _, _ = socket.recv_fds(control, REQUEST_BYTES, 3)
