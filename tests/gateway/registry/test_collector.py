@@ -103,8 +103,8 @@ async def collect(collector: Collector) -> Collected:
     return total
 
 
-async def pass_time(collector: Collector, clock: Clock, days: int = 4, every: timedelta = HOUR) -> Collected:
-    """Let days pass in which the collector looks every hour, or as often as that."""
+async def pass_time(collector: Collector, clock: Clock, days: int = 4, every: timedelta = 4 * HOUR) -> Collected:
+    """Let days pass in which the collector looks every four hours, or as often as that."""
     total = Collected()
     for _ in range(days * DELAY // every):
         clock.wait(every)
