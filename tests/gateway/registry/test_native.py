@@ -1,7 +1,9 @@
 """Native repositories: what is pushed is pulled byte for byte, and what cannot be is refused as a whole."""
 
 import asyncio
+import itertools
 import json
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -48,6 +50,7 @@ from tests.gateway.registry.stores import (
 V1, V2, LATEST = Tag("v1"), Tag("v2"), Tag("latest")
 NOWHERE = Digest.of(b"nobody pushed this")
 ELSEWHERE = Digest.of(b"nor this")
+CROWD = 20
 
 
 async def read(repository: WritableRepository, digest: Digest) -> bytes:
@@ -422,14 +425,24 @@ async def test_a_crowd_of_readers_keeps_nobody_else_from_the_referrers(
             await go_on.wait()
         return await read_all(*args)
 
+    turns = store._parts.memory._describing
+    take_turn, came, all_came = turns.turn, itertools.count(1), asyncio.Event()
+
+    def counted(who: Requester) -> AbstractAsyncContextManager[None]:
+        if next(came) == CROWD:
+            all_came.set()
+        return take_turn(who)
+
     monkeypatch.setattr(manifests, "read_all", held)
+    monkeypatch.setattr(turns, "turn", counted)
     crowd, other = (store.repository(project, NAME, None, Requester(name)) for name in ("crowd", "other"))
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        for _ in range(20):
+        for _ in range(CROWD):
             group.create_task(crowd.referrers(NOWHERE, None))
         await began.wait()
+        await all_came.wait()  # each after reads of its own
         assert len((await other.referrers(ELSEWHERE, None)).page.manifests) == 1
-        monkeypatch.setattr(store._parts.memory._describing, "_seconds", 0.01)
+        monkeypatch.setattr(turns, "_seconds", 0.01)
         with pytest.raises(Busy):
             await crowd.referrers(NOWHERE, None)
         go_on.set()
