@@ -215,7 +215,7 @@ def test_a_client_that_comes_in_time_keeps_a_deserted_download_alive(
         assert stream.headers["x-cache"] == "COALESCED"
         hub.cdn.release()
         assert stream.drain() == digest
-    assert hub.count("cdn", "GET", digest) == 1
+    assert hub.downloads(digest) == 1
 
 
 def test_a_client_that_leaves_before_the_upstream_answers_leaves_nothing_behind(

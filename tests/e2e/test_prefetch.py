@@ -19,7 +19,7 @@ def test_a_pull_costs_one_fetch_of_each_digest(
     assert skopeo.pull(server.proxied("library/mid:latest"), scratch / "mid").missing(layout) == []
     for digest in layout.blobs:
         if digest not in layout.manifests:
-            assert hub.count("cdn", "GET", digest) == 1
+            assert hub.downloads(digest) == 1
 
 
 def test_a_manifest_alone_brings_its_blobs_and_a_crowd_joins_them(
@@ -39,7 +39,7 @@ def test_a_manifest_alone_brings_its_blobs_and_a_crowd_joins_them(
         assert stream.drain() == layer
         stream.close()
     await_rest(server, "library/mid", layer)
-    assert hub.count("cdn", "GET", layer) == 1
+    assert hub.downloads(layer) == 1
 
 
 def test_an_index_a_head_and_a_switch_that_is_off_start_nothing(

@@ -127,6 +127,15 @@ class Hub:
     def count(self, server: str, method: str | None = None, path_contains: str = "", status: int | None = None) -> int:
         return self.log.count(server, method, path_contains, status)
 
+    def downloads(self, digest: str) -> int:
+        """How often the blob host was requested to send a blob from its first byte.
+
+        A download of 16 MiB and more that is slow, as each is on a busy machine, is divided: further connections fetch
+        ranges of it.
+        """
+        starts = [record.header("range") for record in self.log.select("cdn", "GET", digest)]
+        return sum(wanted is None or wanted.startswith("bytes=0-") for wanted in starts)
+
     def _may_pull(self, user: str | None, repository: str) -> bool:
         return self._folder.holds_repository(repository) and (user is not None or repository not in self.private)
 
