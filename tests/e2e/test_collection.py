@@ -16,6 +16,7 @@ from tests.parts.registry import Registry
 
 from .closed_group import PROJECT, ClosedGroup
 from .conftest import LongLived
+from .datafolder import await_log
 
 
 @pytest.fixture(scope="module")
@@ -74,5 +75,5 @@ def test_a_deleted_image_leaves_the_disk_and_what_shares_its_blobs_stays_whole(
     assert files(server) == kept
     status = server.json("gc", "status")
     assert status["freed_bytes"] > 0 and status["stopped_reason"] is None
-    assert "content_collected" in server.log_text()
+    await_log(server, "content_collected")
     assert "gateway_gc_freed_bytes_total" in raw.get(f"{server.url}/-/metrics").body.decode()
