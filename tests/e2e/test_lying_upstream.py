@@ -22,7 +22,7 @@ from tests.parts.raw import RawResponse
 
 from .conftest import LongLived
 from .crowd import at_once
-from .datafolder import await_rest, error_of, holds, spools
+from .datafolder import await_log, await_rest, error_of, holds, spools
 
 SMALL, LARGE = 9_000, 300_000
 NOWHERE = "http://127.0.0.1:9/token"
@@ -43,6 +43,19 @@ class Liars:
     def url(self, transport: str, path: str) -> str:
         return self.server.proxied_url(f"{transport}.example/{path}")
 
+    def honest(self) -> None:
+        self.plain.honest()
+        self.tls.honest()
+
+
+class Case:
+    """A blob that one of the liars offers in an image of its own."""
+
+    def __init__(self, behind: Liars, transport: str, name: str, size: int) -> None:
+        self.transport, self.size, self.image = transport, size, f"{transport}.example/{name}"
+        self.digest = behind[transport].offer_blob(seeded(f"{self.image} {size}", size))
+        self.url = behind.url(transport, f"{name}/blobs/{self.digest}")
+
 
 @pytest.fixture(scope="module")
 def behind(long_lived: LongLived, authority: Authority) -> Iterator[Liars]:
@@ -59,8 +72,7 @@ def server(behind: Liars) -> Gateway:
 @pytest.fixture(autouse=True)
 def honest_again(behind: Liars, server: Gateway) -> Iterator[None]:
     yield
-    behind.plain.honest()
-    behind.tls.honest()
+    behind.honest()
 
 
 @pytest.fixture
@@ -112,6 +124,9 @@ WRONG_ANSWERS: dict[str, Callable[[int], Lie]] = {
     "206": lambda size: Lie(status=206, body=b"part"),
     "no such status": lambda size: Lie(status=799, body=b""),
 }
+WHOLE_UPSTREAM = {"429"}
+"""Responses that concern all images of an upstream, so that two of them at once would not be told apart."""
+
 RIGHT_BODIES: dict[str, Lie] = {
     "chunked": lies.chunked(),
     "until close": lies.until_close(),
@@ -119,7 +134,8 @@ RIGHT_BODIES: dict[str, Lie] = {
     "little by little": lies.trickled(3_001, 0.001),
 }
 
-every_transport = pytest.mark.parametrize("transport", ["plain", "tls"])
+TRANSPORTS = ("plain", "tls")
+every_transport = pytest.mark.parametrize("transport", TRANSPORTS)
 every_crowd = pytest.mark.parametrize("clients", [1, 8])
 
 
@@ -161,29 +177,40 @@ def assert_nothing_is_kept(server: Gateway, digest: str) -> None:
     wait_until(lambda: not any(digest.partition(":")[2] in spool for spool in spools(server)))
 
 
-@every_transport
 @every_crowd
 @pytest.mark.parametrize("kind", [*WRONG_BODIES, *WRONG_ANSWERS])
-def test_a_blob_is_right_or_does_not_complete(
-    kind: str, clients: int, transport: str, behind: Liars, name: str
-) -> None:
-    liar = behind[transport]
-    for size in (SMALL, LARGE):
-        content = seeded(f"{name} {size}", size)
-        digest = liar.offer_blob(content)
-        url = behind.url(transport, f"{name}/blobs/{digest}")
-        liar.behave(digest, (WRONG_BODIES | WRONG_ANSWERS)[kind](size), "GET")
-        answers = gets(url, clients)
+def test_a_blob_is_right_or_does_not_complete(kind: str, clients: int, behind: Liars, name: str) -> None:
+    """A small and a large one over each transport at once: most of the time is a wait for retries."""
+    cases = [[Case(behind, each, f"{name}-{size}", size) for each in TRANSPORTS] for size in (SMALL, LARGE)]
+    for together in cases if kind in WHOLE_UPSTREAM else [[*cases[0], *cases[1]]]:
+        assert_right_or_incomplete(kind, clients, behind, together)
+
+
+def assert_right_or_incomplete(kind: str, clients: int, behind: Liars, cases: list[Case]) -> None:
+    for case in cases:
+        behind[case.transport].behave(case.digest, (WRONG_BODIES | WRONG_ANSWERS)[kind](case.size), "GET")
+
+    def is_healed(number: int) -> bool:
+        case = cases[number]
+        answers = gets(case.url, clients)
         healed = kind in HEALED and all(answer.complete and answer.status == 200 for answer in answers)
         for answer in answers:
-            assert answer.digest == digest if healed else assert_no_answer(answer, size) is None
+            assert answer.digest == case.digest if healed else assert_no_answer(answer, case.size) is None
         if not healed:
-            assert_nothing_is_kept(behind.server, digest)
-        liar.honest()
-        later = get_after_crowd(url, clients)
-        assert (later.status, later.complete, later.digest) == (200, True, digest)
-        assert later.headers["x-cache"] in (("HIT", "COALESCED", "REVALIDATED") if healed else ("MISS",))
-        await_rest(behind.server, f"{transport}.example/{name}", digest)
+            assert_nothing_is_kept(behind.server, case.digest)
+        return healed
+
+    healed = at_once(len(cases), is_healed)
+    behind.honest()
+
+    def is_right_later(number: int) -> None:
+        case = cases[number]
+        later = get_after_crowd(case.url, clients)
+        assert (later.status, later.complete, later.digest) == (200, True, case.digest)
+        assert later.headers["x-cache"] in (("HIT", "COALESCED", "REVALIDATED") if healed[number] else ("MISS",))
+        await_rest(behind.server, case.image, case.digest)
+
+    at_once(len(cases), is_right_later)
 
 
 @every_transport
@@ -224,16 +251,27 @@ def document(name: str) -> bytes:
     return json.dumps(image).encode()
 
 
-@every_transport
+class DocumentCase:
+    """A manifest that one of the liars offers in an image of its own, and that is requested `by` its tag or digest."""
+
+    def __init__(self, behind: Liars, transport: str, name: str, by: str) -> None:
+        self.transport, self.name = transport, name
+        self.content = document(f"{transport} {name}")
+        tag = name.rpartition("/")[2]
+        digest = behind[transport].offer_manifest(tag, MANIFEST, self.content)
+        self.url = behind.url(transport, f"{name}/manifests/{tag if by == 'tag' else digest}")
+
+
 @every_crowd
-@pytest.mark.parametrize("by", ["tag", "digest"])
 @pytest.mark.parametrize("kind", [*WRONG_BODIES, *WRONG_ANSWERS, "other type", "no type", "other kind", "too large"])
-def test_a_manifest_is_right_or_is_not_given(
-    kind: str, by: str, clients: int, transport: str, behind: Liars, name: str
-) -> None:
-    liar, content = behind[transport], document(name)
-    tag = name.rpartition("/")[2]
-    digest = liar.offer_manifest(tag, MANIFEST, content)
+def test_a_manifest_is_right_or_is_not_given(kind: str, clients: int, behind: Liars, name: str) -> None:
+    """By tag and by digest over each transport at once: most of the time is a wait for retries."""
+    cases = [[DocumentCase(behind, each, f"{name}-{by}", by) for each in TRANSPORTS] for by in ("tag", "digest")]
+    for together in cases if kind in WHOLE_UPSTREAM else [[*cases[0], *cases[1]]]:
+        assert_right_or_not_given(kind, clients, behind, together)
+
+
+def assert_right_or_not_given(kind: str, clients: int, behind: Liars, cases: list[DocumentCase]) -> None:
     about_the_head = {
         "other type": lies.media_type("application/json"),
         "no type": Lie(headers={"Content-Type": None}),
@@ -241,14 +279,23 @@ def test_a_manifest_is_right_or_is_not_given(
         "too large": lies.long(b" " * 5_000_000),
         "gzip": replace(lies.encoded(), flip=-1),  # of the honest bytes it is undone
     }
-    liar.behave(f"/{name}/", about_the_head.get(kind) or (WRONG_BODIES | WRONG_ANSWERS)[kind](len(content)), "GET")
-    url = behind.url(transport, f"{name}/manifests/{tag if by == 'tag' else digest}")
-    for answer in gets(url, clients):
-        assert_no_answer(answer, 0)
-    liar.honest()
-    later = get_after_crowd(url, clients)
-    assert (later.status, later.complete, later.body) == (200, True, content)
-    assert later.headers["x-cache"] == "MISS"
+    for case in cases:
+        lie = about_the_head.get(kind) or (WRONG_BODIES | WRONG_ANSWERS)[kind](len(case.content))
+        behind[case.transport].behave(f"/{case.name}/", lie, "GET")
+
+    def is_not_given(number: int) -> None:
+        for answer in gets(cases[number].url, clients):
+            assert_no_answer(answer, 0)
+
+    at_once(len(cases), is_not_given)
+    behind.honest()
+
+    def is_right_later(number: int) -> None:
+        later = get_after_crowd(cases[number].url, clients)
+        assert (later.status, later.complete, later.body) == (200, True, cases[number].content)
+        assert later.headers["x-cache"] == "MISS"
+
+    at_once(len(cases), is_right_later)
 
 
 @every_transport
@@ -382,8 +429,8 @@ def test_a_circle_through_another_gateway_ends_where_it_began(
     answer = raw.get(behind.url("plain", f"{name}/blobs/{first}"))
     assert answer.status == 503
     assert behind.plain.requests.select("liar", "GET", second) == []
-    assert "through 1 other gateway" in behind.server.log_text()
-    assert "responded with 508: requests to it come back" in other.log_text()
+    await_log(behind.server, "through 1 other gateway")
+    await_log(other, "responded with 508: requests to it come back")
 
 
 def test_a_gateway_may_stand_behind_another_one(behind: Liars, name: str, gateway: GatewayFactory) -> None:
