@@ -1,7 +1,8 @@
 """`cache` commands on the data of a real server, running and stopped."""
 
 import sqlite3
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,17 @@ def served(gateway: Callable[..., Gateway], hub: Hub, published: Callable[..., s
     published("tiny")
     published("multi")
     return gateway({"upstreams": {"docker.io": hub.settings()}, "cache": {"prefetch": False}})
+
+
+@pytest.fixture(scope="module")
+def idle(workplace: Path, plain_hub_servers: Hub, published: Callable[..., str]) -> Iterator[Gateway]:
+    """A server from which nothing is pulled."""
+    published("tiny")
+    with tempfile.TemporaryDirectory(dir=workplace) as directory:
+        server = Gateway(Path(directory), {"upstreams": {"docker.io": plain_hub_servers.settings()}})
+        server.start()
+        yield server
+        server.kill()
 
 
 def pull(server: Gateway, images: Images, name: str) -> None:
@@ -267,8 +279,10 @@ def test_a_person_is_asked_before_everything_goes(
         (["explain", "tiny", "--group", "nowhere"], 1, "nowhere"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(served: Gateway, words: list[str], status: int, said: str) -> None:
-    done = served.cli("cache", *words)
+def test_what_cannot_be_done_is_said_in_a_line(
+    idle: Gateway, hub: Hub, words: list[str], status: int, said: str
+) -> None:
+    done = idle.cli("cache", *words)
     assert done.returncode == status
     assert said in done.stderr
 
