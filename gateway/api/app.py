@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cache.runtime.on_behalf import on_behalf_of
+from gateway.api.audited import AuditedChanges
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Forbidden, LoginNeeded, MethodNotAllowed, PathUnknown, ScopeInsufficient
 from gateway.api.group_changes import GroupChanges
@@ -20,8 +21,10 @@ from gateway.api.places import Places
 from gateway.api.project_changes import ProjectChanges
 from gateway.api.projects import Projects
 from gateway.api.repositories import Repositories
+from gateway.api.repository_changes import RepositoryChanges
 from gateway.api.routing import Call, Found, Route, RouteTable
 from gateway.api.server import ServerFacts
+from gateway.api.tag_changes import TagChanges
 from gateway.api.tags import Tags
 from gateway.api.trees import Trees
 from gateway.auth.matrix import CHANGING_SCOPES, READING_SCOPES
@@ -39,8 +42,11 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
     """Make the table of all routes."""
     places, documents, native = Places(services), DocumentWriter(options), services.native
     namespaces = Namespaces(services, places, documents, options)
+    audited = AuditedChanges(services.audit)
     resources = (
-        Repositories(places, native.inventory, documents, options),
+        Repositories(places, native, documents, options),
+        RepositoryChanges(places, native, documents, audited, options),
+        TagChanges(places, services, documents, audited, options),
         Tags(places, native.inventory, documents, options),
         Projects(services, places, documents, options),
         Groups(places, documents),

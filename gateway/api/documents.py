@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from gateway.api.options import ApiOptions
-from gateway.db.repositories import StoredRepository
+from gateway.db.repositories import DeletedRepository, StoredRepository
+from gateway.db.tag_events import TagEvent
 from gateway.directory.tree_administration import NamedMember
 from gateway.namespaces.group import Group
 from gateway.namespaces.node import NodeKind, PathEntry
@@ -51,6 +52,36 @@ class DocumentWriter:
             api = f"{self._options.url}/api/v4/projects/{project.id}/registry/repositories/{stored.id}"
             document["delete_api_path"] = api
         return document
+
+    def deleted_repository(
+        self, deleted: DeletedRepository, project: Project, kept_until: datetime
+    ) -> dict[str, object]:
+        """A deleted repository, whose content is purged later. `kept_until`: it can be restored until then at least."""
+        return {
+            "id": deleted.id,
+            "name": deleted.path[len(project.path) :].removeprefix("/"),
+            "path": deleted.path,
+            "project_id": project.id,
+            "location": f"{self._options.registry}/{deleted.path}",
+            "created_at": moment(deleted.created_at),
+            "cleanup_policy_started_at": None,
+            "status": "delete_ongoing" if deleted.is_going else "delete_scheduled",
+            "deleted_at": moment(deleted.deleted_at),
+            "deleted_by": deleted.deleted_by or None,
+            "restorable_until": None if deleted.is_going else moment(kept_until),
+        }
+
+    def tag_event(self, event: TagEvent) -> dict[str, object]:
+        """One change of a tag. `kept`: whether what it took away can be restored."""
+        return {
+            "id": event.id,
+            "event": event.change.value,
+            "at": moment(event.at),
+            "by": event.actor or None,
+            "from": event.before and str(event.before),
+            "to": event.after and str(event.after),
+            "kept": event.before in event.kept,
+        }
 
     def tag(self, repository: str, name: str) -> dict[str, object]:
         """`repository`: its path."""

@@ -12,10 +12,10 @@ from starlette.responses import Response
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Conflicting, Forbidden, ParametersInvalid, ResourceUnknown, ValuesRefused
 from gateway.api.options import ApiOptions
-from gateway.api.places import Places, is_id
+from gateway.api.places import Places
 from gateway.api.responses import no_content, one, page_of
 from gateway.api.routing import Call, Route
-from gateway.api.shapes import Blank, ListShape, NoParameters, Shape, Text
+from gateway.api.shapes import Blank, ListShape, NoParameters, Shape, Text, is_id
 from gateway.api.tree_refusals import tree_refusals
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal

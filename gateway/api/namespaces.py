@@ -11,10 +11,10 @@ from starlette.responses import Response
 from gateway.api.documents import USER_NAMESPACES, DocumentWriter
 from gateway.api.errors import Forbidden, ResourceUnknown
 from gateway.api.options import ApiOptions
-from gateway.api.places import Places, is_id
+from gateway.api.places import Places
 from gateway.api.responses import one, page_of
 from gateway.api.routing import Call, Route
-from gateway.api.shapes import ListShape, NoParameters
+from gateway.api.shapes import ListShape, NoParameters, is_id
 from gateway.auth.principal import Principal
 from gateway.db.tree_lists import TreeFilter, TreeOrder
 from gateway.db.windows import COUNTED, ListWindow

@@ -9,12 +9,13 @@ from datetime import datetime
 
 from cache.oci.errors import NameInvalid
 from cache.oci.names import NAME_LIMIT, RepositoryName
-from gateway.api.errors import ApiError, Forbidden, LoginNeeded, ParametersInvalid, ResourceUnknown
+from gateway.api.errors import ApiError, Forbidden, LoginNeeded, ParametersInvalid, ResourceUnknown, ValuesRefused
+from gateway.api.shapes import is_id
 from gateway.auth.access import Access
 from gateway.auth.matrix import Action
 from gateway.auth.permissions import Decision, Refusal
 from gateway.auth.principal import Principal, PrincipalKind
-from gateway.db.repositories import StoredRepository
+from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.directory.places import GroupPlace, Located, ProjectPlace
 from gateway.namespaces.credentials import Job
 from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Way
@@ -27,7 +28,6 @@ from gateway.services import Services
 PROJECT, GROUP, REPOSITORY, TAG = "Project", "Group", "Repository", "Tag"
 """What the API calls what is not found."""
 
-_ID_DIGITS = 18
 _READS = (Action.KNOW, Action.PULL)
 _CONTENT = (Action.PULL, Action.DELETE_TAG, Action.MANAGE)
 """Actions that a job does to its own project alone by this API."""
@@ -39,6 +39,19 @@ class FoundRepository:
 
     project: ProjectPlace
     stored: StoredRepository
+
+    @property
+    def name(self) -> RepositoryName:
+        """The path of the repository as a name."""
+        return RepositoryName(self.stored.path)
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedPlace:
+    """A deleted repository in its project."""
+
+    project: ProjectPlace
+    deleted: DeletedRepository
 
 
 class Places:
@@ -82,6 +95,45 @@ class Places:
         if stored is None or stored.project_id != place.project.id:
             raise ResourceUnknown(REPOSITORY)
         return FoundRepository(place, stored)
+
+    async def deleted_repository(self, project: str, id: str, principal: Principal) -> DeletedPlace:
+        """The deleted repository of an id in a project, for a principal that may manage that. Raises as `project`
+        does."""
+        if not is_id(id):
+            raise ParametersInvalid(["repository_id is invalid"])
+        place = await self.project(project, principal, Action.MANAGE)
+        deleted = await self._services.native.inventory.find_deleted(int(id))
+        if deleted is None or deleted.project_id != place.project.id:
+            raise ResourceUnknown(REPOSITORY)
+        return DeletedPlace(place, deleted)
+
+    async def deleted_anywhere(self, id: str, principal: Principal) -> DeletedPlace:
+        """The deleted repository of an id, in whichever project from which a principal may pull. Raises as `project`
+        does."""
+        deleted = await self._services.native.inventory.find_deleted(int(id)) if is_id(id) else None
+        if deleted is None:
+            raise ResourceUnknown(REPOSITORY)
+        try:
+            return DeletedPlace(await self.project(str(deleted.project_id), principal, Action.PULL), deleted)
+        except ResourceUnknown as error:
+            raise ResourceUnknown(REPOSITORY, error.reason) from error
+
+    async def destination(self, name: RepositoryName, principal: Principal) -> ProjectPlace:
+        """The project in which a repository of a name would lie, for a principal that may manage that. Raises
+        ApiError, DatabaseUnusable."""
+        now = self._services.clock()
+        located = (await self._services.directory.locate(name)).at(now)
+        place = located.place
+        if not isinstance(place, ProjectPlace) or located.former is not None:
+            raise ResourceUnknown(PROJECT)
+        knowledge = await self._decide(principal, Action.KNOW, place, now)
+        if not knowledge.allowed:
+            await self._services.directory.conceal([name])
+            raise ResourceUnknown(PROJECT, knowledge.reason)
+        _check(await self._decide(principal, Action.MANAGE, place, now))
+        if located.problem:
+            raise ValuesRefused({"path": [located.problem]})
+        return place
 
     async def repository_anywhere(self, id: str, principal: Principal, action: Action) -> FoundRepository:
         """The repository of an id, in whichever project. Raises as `project` does."""
@@ -172,15 +224,10 @@ def _check(decision: Decision) -> None:
         raise LoginNeeded(decision.reason) if decision.refusal is Refusal.LOGIN else Forbidden(decision.reason)
 
 
-def is_id(text: str) -> bool:
-    """Whether a text is a number that an id may be; any other is a path."""
-    return text.isascii() and text.isdigit() and len(text) <= _ID_DIGITS
-
-
 def _name_of(text: str) -> RepositoryName | None:
     """The path that a client means, in any capitals; None for what no path can be."""
     try:
-        return RepositoryName.parse(text.lower()) if len(text) <= NAME_LIMIT else None
+        return RepositoryName.parse(text.lower()) if text.isascii() and len(text) <= NAME_LIMIT else None
     except NameInvalid:
         return None
 

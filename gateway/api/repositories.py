@@ -7,12 +7,12 @@ from pydantic import Field
 from starlette.responses import Response
 
 from gateway.api.documents import DocumentWriter
-from gateway.api.errors import ParametersInvalid
+from gateway.api.errors import ParametersInvalid, ResourceUnknown
 from gateway.api.options import ApiOptions
-from gateway.api.places import Places, is_id
+from gateway.api.places import Places
 from gateway.api.responses import one, page, window_of
 from gateway.api.routing import Call, Route
-from gateway.api.shapes import Flag, ListShape, SearchText, Shape
+from gateway.api.shapes import Flag, ListShape, SearchText, Shape, is_id
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
 from gateway.db.repositories import StoredRepository
@@ -20,7 +20,7 @@ from gateway.db.repository_lists import RepositoryOrder
 from gateway.db.windows import ListWindow
 from gateway.directory.places import ProjectPlace
 from gateway.http.access_log import note_native_lookup
-from gateway.registry.inventory import Inventory
+from gateway.registry.native_store import NativeStore
 
 TAGS_SHOWN = 10_000
 """Tags that one response holds in all for `tags=true`; what a repository has beyond its share, its own list shows."""
@@ -62,9 +62,10 @@ class RepositoryShape(Shape):
 class Repositories:
     """Handlers of repositories that are read."""
 
-    def __init__(self, places: Places, inventory: Inventory, documents: DocumentWriter, options: ApiOptions) -> None:
+    def __init__(self, places: Places, native: NativeStore, documents: DocumentWriter, options: ApiOptions) -> None:
         self._places = places
-        self._inventory = inventory
+        self._inventory = native.inventory
+        self._kept_until = native.administration.kept_until
         self._documents = documents
         self._options = options
 
@@ -115,7 +116,10 @@ class Repositories:
     async def show(self, call: Call[RepositoryShape]) -> Response:
         """Show one repository, by its id alone."""
         wanted = call.parameters
-        found = await self._places.repository_anywhere(call.path["id"], call.principal, Action.PULL)
+        try:
+            found = await self._places.repository_anywhere(call.path["id"], call.principal, Action.PULL)
+        except ResourceUnknown:
+            return one(await self._deleted(call))
         note_native_lookup(call.request.scope, "repository", found.project.project.path)
         manages = await self._places.may(call.principal, Action.MANAGE, found.project)
         document = self._documents.repository(found.stored, found.project.project, manages=manages)
@@ -126,6 +130,13 @@ class Repositories:
         if wanted.size:
             document["size"] = await self._inventory.size(found.stored.id)
         return one(document)
+
+    async def _deleted(self, call: Call[RepositoryShape]) -> dict[str, object]:
+        """The document of a deleted repository, by which a client sees what became of its deletion."""
+        gone = await self._places.deleted_anywhere(call.path["id"], call.principal)
+        project, deleted = gone.project.project, gone.deleted
+        note_native_lookup(call.request.scope, "repository", project.path)
+        return self._documents.deleted_repository(deleted, project, self._kept_until(deleted.deleted_at))
 
     async def _shown(self, principal: Principal, rows: Sequence[StoredRepository]) -> list[dict[str, object]]:
         """The documents of those repositories from whose projects a principal may pull, which are all that the reach

@@ -6,6 +6,7 @@ the URL that clients use: they follow no other.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
@@ -15,6 +16,7 @@ from gateway.api.options import ApiOptions
 from gateway.api.routing import Call
 from gateway.api.shapes import ListShape
 from gateway.db.windows import ListPart, ListWindow
+from gateway.namespaces.expiry import format_moment
 
 Document = Mapping[str, object]
 T = TypeVar("T")
@@ -25,9 +27,14 @@ def one(document: object, status: int = 200, headers: Mapping[str, str] | None =
     return JSONResponse(document, status, headers)
 
 
-def accepted() -> Response:
+def accepted(headers: Mapping[str, str] | None = None) -> Response:
     """The response to what is done later: GitLab sends the number of the status as the document, too."""
-    return JSONResponse(202, 202)
+    return JSONResponse(202, 202, headers)
+
+
+def restorable(url: str, kept_until: datetime) -> dict[str, str]:
+    """The header that tells who has deleted something until when, and how, it can be restored (RFC 7234, 5.5)."""
+    return {"Warning": f'299 - "until {format_moment(kept_until)} at least, a POST of {url} restores it"'}
 
 
 def no_content() -> Response:

@@ -25,6 +25,14 @@ _NO_VALUE = {
 _SENTENCE = "sentence"
 
 
+_ID_DIGITS = 18
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is a number that an id may be; any other is a path."""
+    return text.isascii() and text.isdigit() and len(text) <= _ID_DIGITS
+
+
 class Shape(BaseModel):
     """Parameters of a request; those of no route are read as texts, lists of texts, or values of JSON."""
 

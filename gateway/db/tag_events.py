@@ -29,6 +29,7 @@ from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.prepared import prepared
 from gateway.db import schema
+from gateway.db.windows import ListWindow, count, cut
 
 _events = schema.tag_events
 _manifests = schema.manifests
@@ -123,14 +124,29 @@ async def list_page(
     connection: AsyncConnection, repository_id: int, tag: Tag, before: int | None = None, limit: int | None = None
 ) -> list[TagEvent]:
     """List the events of a tag, the latest first, or those before the event of a number."""
+    page = _of_tag(repository_id, tag)
+    if before is not None:
+        page = page.where(_events.c.id < before)
+    return [_event(row) for row in await connection.execute(page.order_by(_events.c.id.desc()).limit(limit))]
+
+
+async def list_window(connection: AsyncConnection, repository_id: int, tag: Tag, window: ListWindow) -> list[TagEvent]:
+    """List some events of a tag, in the order in which they happened."""
+    rows = await connection.execute(cut(_of_tag(repository_id, tag), _events.c.id, window))
+    return [_event(row) for row in rows]
+
+
+async def count_of(connection: AsyncConnection, repository_id: int, tag: Tag) -> int:
+    """Count the events of a tag, as `windows.count` does."""
+    return await count(connection, _of_tag(repository_id, tag).with_only_columns(_events.c.id))
+
+
+def _of_tag(repository_id: int, tag: Tag) -> "Select[Any]":
     kept = [
         or_(_has(digest), _can_have_back(digest)).label(label)
         for digest, label in ((_events.c.from_digest, "from_kept"), (_events.c.to_digest, "to_kept"))
     ]
-    page = select(_events, *kept).where(_events.c.repository_id == repository_id, _events.c.name == tag.text)
-    if before is not None:
-        page = page.where(_events.c.id < before)
-    return [_event(row) for row in await connection.execute(page.order_by(_events.c.id.desc()).limit(limit))]
+    return select(_events, *kept).where(_events.c.repository_id == repository_id, _events.c.name == tag.text)
 
 
 async def find_at(connection: AsyncConnection, repository_id: int, tag: Tag, moment: datetime) -> FormerTag | None:

@@ -45,6 +45,10 @@ class Administration:
         self._clock = clock
         self._kept = kept
 
+    def kept_until(self, deleted_at: datetime) -> datetime:
+        """Until when something can be restored at least that was deleted at a time."""
+        return deleted_at + self._kept
+
     async def delete_repository(self, repository: StoredRepository, actor: str, level: int = NO_LEVEL) -> DeletedUntil:
         """Delete a repository, whose content is purged later, bit by bit. `actor`: who does it; `level`: by which
         protection rules judge whoever that is. Raises NameUnknown, Denied where a pin or a rule keeps it as it is."""
@@ -61,7 +65,7 @@ class Administration:
             return present.path
 
         with database_errors():
-            return DeletedUntil(await self._database.transact(delete), now + self._kept)
+            return DeletedUntil(await self._database.transact(delete), self.kept_until(now))
 
     async def delete_project(self, id: int) -> list[str]:
         """Delete a project with all that it holds; return the paths of its repositories. Raises ProjectUnknown."""

@@ -11,12 +11,13 @@ from typing import TypeVar
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import Tag
-from gateway.db import manifests, projects, repositories, repository_figures, repository_lists, tags
+from gateway.db import manifests, projects, repositories, repository_figures, repository_lists, tag_events, tags
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.manifests import StoredManifest
 from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.db.repository_lists import RepositoryOrder
+from gateway.db.tag_events import TagEvent
 from gateway.db.tags import StoredTag
 from gateway.db.windows import ListPart, ListWindow, read_part
 from gateway.namespaces.reach import PullReach
@@ -125,6 +126,19 @@ class Inventory:
             size = await size_of(self._database, repository_id, manifest)
         config = manifest.config.digest if manifest.config else None
         return TagDetails(both[0], manifest.descriptor.media_type, config, size)
+
+    async def tag_events(
+        self, repository_id: int, tag: Tag, window: ListWindow, *, counted: bool
+    ) -> ListPart[TagEvent]:
+        """A part of the history of a tag."""
+
+        async def rows(connection: Connection, window: ListWindow) -> list[TagEvent]:
+            return await tag_events.list_window(connection, repository_id, tag, window)
+
+        async def total(connection: Connection) -> int:
+            return await tag_events.count_of(connection, repository_id, tag)
+
+        return await self._part(rows, total, window, counted)
 
     async def tag_counts(self, ids: Collection[int]) -> dict[int, int]:
         """Count the tags of some repositories, by their ids."""

@@ -113,7 +113,51 @@ def test_a_switch_is_saved_and_closes_the_registry(rig: Rig) -> None:
         developer.save()
 
 
-def test_the_lines_of_the_page_run(rig: Rig, tmp_path: Path) -> None:
+def test_tags_and_repositories_are_deleted_through_objects(rig: Rig) -> None:
+    rig.push("v1", "v2", image=f"{PROJECT}/doomed")
+    [repository] = [
+        found for found in rig.project("developer").repositories.list(get_all=True) if found.name == "doomed"
+    ]
+    repository.tags.delete("v1")
+    repository.tags.get("v2").delete()
+    with pytest.raises(gitlab.GitlabGetError, match="404 Tag Not Found"):
+        repository.tags.get("v1")
+    with pytest.raises(gitlab.GitlabDeleteError, match="404 Tag Not Found"):
+        repository.tags.delete("v1")
+    with pytest.raises(gitlab.GitlabDeleteError, match="403 Forbidden"):
+        repository.delete()
+    project = rig.project()
+    project.repositories.delete(repository.id)
+    assert [found.path for found in project.repositories.list(get_all=True)] == [IMAGE]
+    status = rig.client().registry_repositories.get(repository.id)
+    assert status.status == "delete_scheduled"
+    rig.client().http_post(f"/projects/{project.id}/registry/repositories/{repository.id}/restore")
+    rig.client().http_put(f"/projects/{project.id}/registry/repositories/{repository.id}", post_data={"name": "kept"})
+    assert [found.name for found in project.repositories.list(get_all=True)] == ["kept", "web"]
+    project.repositories.delete(repository.id)
+    events = rig.server.json("audit", "list", "--event", "delete", "--path", f"{PROJECT}/doomed")
+    assert [(event["subject"], event["tag"], event["surface"], event["user"]) for event in events] == [
+        ("tag", "v1", "rest", "developer"),
+        ("tag", "v2", "rest", "developer"),
+        ("repository", None, "rest", "maintainer"),
+    ]
+    logged = [json.loads(line) for line in rig.server.log_text().splitlines() if '"deleted"' in line]
+    deleted = [line for line in logged if line["event"] == "deleted"]
+    assert [(line["tag"], line["status"]) for line in deleted] == [("v1", 200), ("v2", 200), (None, 202), (None, 202)]
+
+
+def test_a_job_reads_and_deletes_with_its_token(rig: Rig) -> None:
+    rig.push("job-1", image=f"{PROJECT}/built")
+    started = rig.server.json("job", "start", PROJECT, "--user", "developer")
+    token = remember(started["variables"]["CI_JOB_TOKEN"])
+    project = gitlab.Gitlab(rig.server.url, job_token=token).projects.get(PROJECT)
+    [repository] = project.repositories.list(search="built", get_all=True)
+    repository.tags.delete("job-1")
+    assert repository.tags.list(get_all=True) == []
+    rig.project().repositories.delete(repository.id)
+
+
+def test_the_lines_of_the_page_run(rig: Rig) -> None:
     id = rig.project().repositories.list(get_all=True)[0].id
     [block] = blocks(PAGES["api"].partition("## Tokens")[0], "sh")
     lines = block.replace("\\\n", "").splitlines()
@@ -125,6 +169,8 @@ def test_the_lines_of_the_page_run(rig: Rig, tmp_path: Path) -> None:
         assert json.loads(done.stdout), line
     project = rig.project()
     assert project.container_registry_access_level == "private"
+    [found] = project.repositories.list(get_all=True)
+    assert found.name == "front" and "v1" in [tag.name for tag in found.tags.list(get_all=True)]
     project.container_registry_access_level = "enabled"
     project.save()
 

@@ -29,7 +29,9 @@ from .tree import Planter, run
 pytestmark = pytest.mark.long
 
 NO_ID = 999_999
-PLACED = ("know", "pull", "delete-tag", "manage", "admin", "own", "members")
+CHANGED = ("push", "delete-tag", "manage")
+"""Rights to change repositories; those that are named have an id that none has, so that nothing is changed."""
+PLACED = ("know", "pull", "push", "delete-tag", "manage", "admin", "own", "members")
 """Rights at a project."""
 CELLS_OF = {"anywhere": "pull", "members": "know"}
 """Rights of which each has the cells of another one, but is for nobody without a token."""
@@ -101,8 +103,9 @@ def rig(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[R
 
 
 def test_the_table_names_every_route_of_the_server() -> None:
-    tree, store = SimpleNamespace(tree=None), SimpleNamespace(inventory=None)
-    parts: Any = SimpleNamespace(directory=tree, native=store, audit=None, clock=None)
+    tree = SimpleNamespace(tree=None)
+    native = SimpleNamespace(inventory=None, administration=SimpleNamespace(kept_until=None))
+    parts: Any = SimpleNamespace(directory=tree, native=native, audit=None, clock=None)
     table = route_table(parts, ApiOptions("", "", None))  # type: ignore[arg-type]
     assert set(read_table().routes) == {f"{route.method} {route.pattern}" for route in table.routes}
     assert read_table().jobs == {f"{route.method} {route.pattern}" for route in table.routes if route.jobs}
@@ -138,6 +141,8 @@ def expected(party: Party, row: str, route: str) -> Outcome:
     needed = table.reading if route.startswith("GET") else table.changing
     if party.scopes is not None and outcome is not Outcome.REFUSED and needed.isdisjoint(party.scopes):
         return Outcome.DENIED
+    if party.scopes is not None and outcome is Outcome.YES and right == "manage":
+        return Outcome.DENIED if table.changing.isdisjoint(party.scopes) else outcome
     return outcome
 
 
@@ -161,14 +166,14 @@ def shows_allowed(answer: Answer, route: str) -> bool:
     document = json.loads(answer.body)
     if "/packages" in route:
         return answer.status == 404 and "/registry/repositories" in document["message"]
-    if read_table().routes[route] in ("delete-tag", "manage"):
+    if read_table().routes[route] in CHANGED and "{repository_id}" in route:
         return (answer.status, document) == (404, {"message": "404 Repository Not Found"})
     if route in UNKNOWN or route.endswith("{user_id}"):
         what = UNKNOWN.get(route, "Member")
         return (answer.status, document) == (404, {"message": f"404 {what} Not Found"})
     if route == "PUT /groups/{id}":  # of which no property is given
         return answer.status == 400 and "must be provided" in document["error"]
-    if route.endswith("{tag_name}"):
+    if "{tag_name}" in route:
         return (answer.status, document) == (404, {"message": "404 Tag Not Found"})
     return answer.status == 200
 
@@ -177,7 +182,7 @@ def path_of(rig: Rig, row: str, route: str) -> str:
     nine, pattern = rig.groves.group, route.split()[1]
     name = nine.name_of(row)
     project = nine.projects[row].path if row in nine.projects else name.rpartition("/")[0]
-    id = rig.ids.get(name, NO_ID) if read_table().routes[route] not in ("delete-tag", "manage") else NO_ID
+    id = rig.ids.get(name, NO_ID) if read_table().routes[route] not in CHANGED else NO_ID
     encoded = str(id) if pattern.startswith("/registry") else project.replace("/", "%2F")
     return "/api/v4" + pattern.format(id=encoded, repository_id=id, tag_name="absent", package_id=1, user_id=NO_ID)
 
@@ -185,7 +190,9 @@ def path_of(rig: Rig, row: str, route: str) -> str:
 def send(client: Kept, route: str, path: str, headers: list[Header], row: str) -> Answer:
     method, body = route.split()[0], b""
     if method in ("PUT", "POST"):
-        switch = {"container_registry_access_level": row.partition("/")[2] or "enabled"}
+        switch = {"name": "x"}
+        if route == "PUT /projects/{id}":
+            switch = {"container_registry_access_level": row.partition("/")[2] or "enabled"}
         body = json.dumps(BODIES.get(route, switch)).encode()
         headers = [*headers, ("Content-Type", "application/json")]
     return client.send(method, path, headers, body)

@@ -10,6 +10,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from cache.oci.names import RepositoryName
+from gateway.audit.event import AuditEvent, EventKind
+from gateway.audit.file import AuditFile, AuditLimits, AuditQuery, read_events
+from gateway.audit.log import AuditLog
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.login_delays import LoginDelays
 from gateway.auth.password_logins import PasswordLogins
@@ -23,6 +26,7 @@ from gateway.wiring.app import create_app
 from tests.gateway.asgi import Client, Exchange, scope_of
 from tests.gateway.v2.pushing import ROOTS, URL, PushSurface, open_surface
 
+AUDIT = "audit-of-tests.db"
 REPOSITORIES = "/registry/repositories"
 
 
@@ -70,6 +74,12 @@ class Rest:
         assert stored is not None
         return stored.id
 
+    def noted(self, kind: EventKind) -> list[AuditEvent]:
+        """The events of a kind in the audit log."""
+        self.services.audit.flush()
+        path = self.services.folder.data / AUDIT
+        return [written.event for written in read_events(path, AuditQuery(event=kind), None, 1000)]
+
     async def token(self, who: str, *scopes: str, **fields: Any) -> str:
         """The secret of a new personal token."""
         async with self.database() as database, database.write() as connection:
@@ -109,7 +119,9 @@ async def open_rest(data: Path, **settings: Any) -> AsyncIterator[Rest]:
         logins = PasswordLogins(Passwords(1), LoginDelays(), services.clock)
         authenticator = Authenticator(services.directory, services.tokens, logins, services.clock)
         try:
-            yield Rest(surface, replace(services, authenticator=authenticator), tokens)
+            # With a log of its own, which nobody else writes at intervals.
+            audit = AuditLog(AuditFile(data / AUDIT, AuditLimits(timedelta(days=1), 1 << 30)))
+            yield Rest(surface, replace(services, authenticator=authenticator, audit=audit), tokens)
         finally:
             logins.close()
 
