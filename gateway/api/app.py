@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from cache.runtime.on_behalf import on_behalf_of
 from gateway.api.audited import AuditedChanges
+from gateway.api.bulk_deletion import BulkDeletions
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Forbidden, LoginNeeded, MethodNotAllowed, PathUnknown, ScopeInsufficient
 from gateway.api.group_changes import GroupChanges
@@ -46,6 +47,7 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
     resources = (
         Repositories(places, native, documents, options),
         RepositoryChanges(places, native, documents, audited, options),
+        BulkDeletions(places, services),
         TagChanges(places, services, documents, audited, options),
         Tags(places, native.inventory, documents, options),
         Projects(services, places, documents, options),

@@ -15,6 +15,7 @@ from gateway.auth.access import Access
 from gateway.auth.matrix import Action
 from gateway.auth.permissions import Decision, Refusal
 from gateway.auth.principal import Principal, PrincipalKind
+from gateway.auth.protection import TagGuard
 from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.directory.places import GroupPlace, Located, ProjectPlace
 from gateway.namespaces.credentials import Job
@@ -197,6 +198,16 @@ class Places:
         """Whether a principal may do something to a project that it was shown."""
         decision = await self._decide(principal, action, place, self._services.clock())
         return decision.allowed and _refuse_job(principal, place, action) is None
+
+    async def level(self, principal: Principal, place: ProjectPlace) -> int:
+        """The level by which the protection rules of a project judge a principal. Raises DatabaseUnusable."""
+        now = self._services.clock()
+        return await self._access.level(replace(principal, limits=None), Located(place.project.path, place), now)
+
+    async def guard(self, principal: Principal, place: ProjectPlace) -> TagGuard:
+        """What the protection rules of a project keep a principal from doing to its tags. Raises DatabaseUnusable."""
+        now = self._services.clock()
+        return await self._access.guard(replace(principal, limits=None), Located(place.project.path, place), now)
 
     async def project_of(self, id: int) -> ProjectPlace | None:
         """The project of an id, whoever may know of it."""

@@ -102,7 +102,8 @@ class RepositoryChanges:
         except ResourceUnknown as unknown:
             gone = await self._find_deleted(call, unknown)
             return self._accepted(gone.deleted, self._administration.kept_until(gone.deleted.deleted_at))
-        deleted = await self._administration.delete_repository(found.stored, call.principal.name)
+        level = await self._places.level(call.principal, found.project)
+        deleted = await self._administration.delete_repository(found.stored, call.principal.name, level)
         self._audited.deleted(call, ACCEPTED, deleted.path)
         return self._accepted(found.stored, deleted.kept_until)
 

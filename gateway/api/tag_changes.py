@@ -88,8 +88,9 @@ class TagChanges:
     async def delete(self, call: Call[NoParameters]) -> Response:
         """Delete a tag; its image stays as long as something else needs it, and for a while at least."""
         found, tag = await find_repository(self._places, call, Action.DELETE_TAG, "tag"), tag_of(call)
+        guard = await self._places.guard(call.principal, found.project)
         opened = self._native.repository(
-            found.project.project, found.name, actor=call.principal.name, found=found.stored
+            found.project.project, found.name, actor=call.principal.name, found=found.stored, guard=guard
         )
         try:
             deleted = await opened.delete_tag(tag)
@@ -118,9 +119,10 @@ class TagChanges:
         found, tag = await find_repository(self._places, call, Action.PUSH, "tag"), tag_of(call)
         digest = None if wanted.digest is None else Digest.parse(wanted.digest)
         moment = None if wanted.at is None else parse_as_of(wanted.at, self._clock())
+        guard = await self._places.guard(call.principal, found.project)
         try:
             await self._native.administration.restore_tag(
-                found.stored, tag, call.principal.name, digest=digest, moment=moment
+                found.stored, tag, call.principal.name, digest=digest, moment=moment, guard=guard
             )
         except RestoreRefused as error:
             raise Conflicting(str(error)) from error

@@ -392,6 +392,30 @@ protection_rules = Table(
     sqlite_autoincrement=True,
 )
 
+# Bulk deletions of tags that were requested, the last one of each repository. `requested_at`: the moment by which tags
+# are judged; `actor`: for the history of tags; `who`, `user`, `client`, `request_id`: for the logs. `leased_by`,
+# `leased_until`: who goes on with it, and until when nobody else does. `problem`: why it ended without an end.
+bulk_deletions = Table(
+    "bulk_deletions",
+    metadata,
+    Column("repository_id", StoredId, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("requested_at", Moment, nullable=False),
+    Column("name_regex_delete", StoredText(255), nullable=False),
+    Column("name_regex_keep", StoredText(255)),
+    Column("keep_n", Integer),
+    Column("older_than", StoredText(255)),
+    Column("actor", StoredText(255), nullable=False),
+    Column("who", StoredText, nullable=False),
+    Column("user", StoredText(255)),
+    Column("client", StoredText(255)),
+    Column("request_id", StoredText(255)),
+    Column("leased_by", String(32)),
+    Column("leased_until", Moment),
+    Column("completed_at", Moment, index=True),
+    Column("deleted", Integer, nullable=False),
+    Column("problem", StoredText),
+)
+
 # Uploads that are not finished. `received`: bytes that have arrived in the file, which may have lost some of them where
 # the power failed; `hash_state`: the hash of these, NULL where it must be taken anew. `owner`: who began it, and alone
 # goes on.

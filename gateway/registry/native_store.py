@@ -23,6 +23,7 @@ from gateway.namespaces.project import Project, unknown_project
 from gateway.namespaces.reach import PullReach
 from gateway.registry.administration import Administration
 from gateway.registry.blob_files import BlobFiles
+from gateway.registry.bulk_deletion import BulkDeleter
 from gateway.registry.inventory import Inventory
 from gateway.registry.memory import NativeMemory
 from gateway.registry.native import NativeRepository
@@ -49,6 +50,7 @@ class NativeStore:
         self._parts = NativeParts(native.database, uploads, files, sources, memory, native.clock, kept)
         self.inventory = Inventory(native.database, parse_stored)
         self.administration = Administration(native.database, native.clock, kept)
+        self.bulk = BulkDeleter(native.database, native.clock)
 
     def repository(
         self,

@@ -34,6 +34,7 @@ from gateway.v2.opener import RegistryOptions, RepositoryOpener
 from gateway.v2.root_selection import RootSelection, RootTable, at_listener, is_main_address, root_table
 from gateway.v2.routes import RegistryApi
 from gateway.v2.token import TokenApi
+from gateway.wiring.bulk_deletion import deleting_in_bulk
 from gateway.wiring.checks import checking_suspects, scrubbing
 from gateway.wiring.cleanup import cleaning
 from gateway.wiring.from_settings import api_options, ops_options
@@ -81,6 +82,7 @@ async def running(
             services.server_state.closed,
         ),
         cleaning(services),
+        deleting_in_bulk(services),
         logging_commands(NativeFolder(settings.data), services.server_state.closed),
         checking_upstreams(services) if check_upstreams else nullcontext(),
         checking_suspects(settings, services, pull_memory or PullMemory()) as repeated,

@@ -16,7 +16,7 @@ from tests.parts.gateway import Gateway
 from tests.parts.images import Images
 from tests.parts.pages import PAGES, blocks
 from tests.parts.postgresql import Databases
-from tests.parts.processes import plain_environment
+from tests.parts.processes import plain_environment, wait_until
 
 from .conftest import LongLived
 
@@ -144,6 +144,21 @@ def test_tags_and_repositories_are_deleted_through_objects(rig: Rig) -> None:
     logged = [json.loads(line) for line in rig.server.log_text().splitlines() if '"deleted"' in line]
     deleted = [line for line in logged if line["event"] == "deleted"]
     assert [(line["tag"], line["status"]) for line in deleted] == [("v1", 200), ("v2", 200), (None, 202), (None, 202)]
+
+
+def test_tags_are_deleted_in_bulk_through_objects(rig: Rig) -> None:
+    rig.push("v1", "v2", "dev-1", "dev-2", "latest", image=f"{PROJECT}/bulk")
+    [repository] = rig.project().repositories.list(search="bulk", get_all=True)
+    repository.tags.delete_in_bulk(name_regex_delete=".*", name_regex_keep="v.+", keep_n=1)
+    with pytest.raises(gitlab.GitlabDeleteError, match="at most once an hour"):
+        repository.tags.delete_in_bulk(name_regex_delete=".*")
+
+    def left() -> list[str]:
+        return [tag.name for tag in repository.tags.list(get_all=True)]
+
+    wait_until(lambda: len(left()) == 4)
+    assert left() == ["dev-2", "latest", "v1", "v2"]
+    rig.project().repositories.delete(repository.id)
 
 
 def test_a_job_reads_and_deletes_with_its_token(rig: Rig) -> None:

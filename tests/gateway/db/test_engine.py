@@ -204,6 +204,7 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
         store = (
             "old_paths",
             *COLLECTION,
+            "bulk_deletions",
             "protection_rules",
             *CLEANUPS,
             "deleted_manifests",
@@ -295,7 +296,7 @@ async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade
 
 
 def take_back_0015(file: sqlite3.Connection) -> None:
-    for table in ("protection_rules", "deleted_manifests"):
+    for table in ("bulk_deletions", "protection_rules", "deleted_manifests"):
         file.execute(f"DROP TABLE {table}")
 
 
