@@ -33,6 +33,12 @@ def installing() -> str:
     return block[block.index("ln -s /opt/registry-gateway") :]
 
 
+def keeping_a_token() -> str:
+    """The command of the page that gives the service a file with a token, as written."""
+    [block] = re.findall(r"```sh\n(install -m .*?)```", PAGES["installing"], re.DOTALL)
+    return block
+
+
 def is_ready(machine: BootedMachine) -> bool:
     return machine.run("curl", "--silent", "--fail", f"http://{ADDRESS}/-/ready", check=False).returncode == 0
 
@@ -44,6 +50,10 @@ def test_the_service_of_the_page_starts_at_boot_and_serves(machine: BootedMachin
     )
     machine.run("systemctl", "restart", UNIT)
     assert is_ready(machine)
+    machine.run("sh", "-euc", f"cd /root; umask 077; echo token-of-hub > token.txt; {keeping_a_token()}")
+    token = "/etc/registry-gateway/docker-hub-token"
+    assert machine.run("runuser", "-u", UNIT, "--", "cat", token).stdout == "token-of-hub\n"
+    assert machine.run("runuser", "-u", "nobody", "--", "cat", token, check=False).returncode == 1
     machine.run(UNIT, "project", "create", "hub/app")
     assert "hub" in machine.run("runuser", "-u", UNIT, "--", UNIT, "group", "list").stdout
     password = machine.run("cat", "/var/lib/registry-gateway/keys/root-password").stdout.strip()
