@@ -203,4 +203,4 @@ async def test_a_lookup_costs_microseconds_when_nothing_has_changed(database: Da
             with suppress(StopIteration):
                 directory.locate(NAME).send(None)
 
-        assert min(timeit(look_up, number=1_000) for _ in range(10)) / 1_000 < 10e-6  # below 1 µs on an idle machine
+        assert min(timeit(look_up, number=100) for _ in range(100)) / 100 < 10e-6  # below 1 µs on an idle machine
