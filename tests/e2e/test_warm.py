@@ -20,7 +20,7 @@ from tests.parts.hub import Hub
 from tests.parts.images import digest_of
 from tests.parts.processes import plain_environment, wait_until
 
-from .datafolder import blob_file, holds
+from .datafolder import await_log, blob_file, holds
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +109,8 @@ def test_what_broke_off_is_named_and_goes_on_where_it_was(
     assert (code, [one["image"] for one in rest["failed"]]) == (1, ["warm/nowhere:latest"])
     assert holds(server, *mid.layers)
     assert all(hub.count("cdn", "GET", digest) == 0 for digest in tiny.layers)
+    for digest in mid.layers:
+        await_log(server, f"fill_ended                     digest={digest}")
     begun = [line for line in server.log_text().splitlines() if "fill_began" in line]
     assert all(sum(digest in line for line in begun) == 1 for digest in mid.layers)  # slow downloads are divided
 
