@@ -16,6 +16,7 @@ from gateway.api.groups import Groups
 from gateway.api.login import authenticate
 from gateway.api.members import Members
 from gateway.api.namespaces import Namespaces
+from gateway.api.openapi import ApiDescription
 from gateway.api.options import ApiOptions
 from gateway.api.parameters import read_parameters
 from gateway.api.places import Places
@@ -59,7 +60,9 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
         namespaces,
         ServerFacts(documents),
     )
-    return RouteTable(route for resource in resources for route in resource.routes)
+    routes = [route for resource in resources for route in resource.routes]
+    routes.append(ApiDescription(routes, options).route)
+    return RouteTable(routes)
 
 
 class RestApi:

@@ -89,7 +89,7 @@ class BulkDeletions:
 
     @property
     def routes(self) -> list[Route[Any]]:
-        return [Route("DELETE", LIST, self.delete, BulkShape, "tags", jobs=True, status=202, answer="DryRun")]
+        return [Route("DELETE", LIST, self.delete, BulkShape, "tags", jobs=True, status=202, preview="DryRun")]
 
     async def delete(self, call: Call[BulkShape]) -> Response:
         """Delete tags of a repository by a rule, in the background, at most once an hour. With `dry_run` nothing is

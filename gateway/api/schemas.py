@@ -1,0 +1,94 @@
+"""Schemas of the documents that the REST API answers with, by the names that routes give them.
+
+Each is written as its fields, `NAME:TYPE`, where `?` after the type says that the field may be null, and `*` that it
+may be missing. A test compares them with what the server sends.
+"""
+
+from collections.abc import Mapping
+
+Schema = dict[str, object]
+
+_REPOSITORY = (
+    "id:integer name:string path:string project_id:integer location:string created_at:time "
+    "cleanup_policy_started_at:time? status:string?"
+)
+_TAG = "name:string path:string location:string"
+_PERSON = "id:integer username:string name:string state:string avatar_url:string? web_url:string"
+_PLACE = "id:integer name:string path:string"
+
+_FIELDS: Mapping[str, str] = {
+    "Repository": f"{_REPOSITORY} delete_api_path:string* tags:Tags* tags_count:integer* size:integer* "
+    "deleted_at:time* deleted_by:string?* restorable_until:time?*",
+    "DeletedRepository": f"{_REPOSITORY} deleted_at:time deleted_by:string? restorable_until:time?",
+    "Tag": _TAG,
+    "TagDetails": f"{_TAG} revision:string? short_revision:string? digest:string created_at:time published_at:time "
+    "media_type:string total_size:integer?",
+    "TagEvent": "id:integer event:string at:time by:string? from:string? to:string? kept:boolean",
+    "DryRun": "deleted:integer kept:integer deletes_everything:boolean tags:JudgedTags",
+    "JudgedTag": "name:string published_at:time? verdict:string rule:string?",
+    "Project": f"{_PLACE} name_with_namespace:string path_with_namespace:string description:string? created_at:time "
+    "visibility:string web_url:string namespace:Namespace container_registry_enabled:boolean "
+    "container_registry_access_level:string container_registry_image_prefix:string _links:object creator_id:integer?*",
+    "Group": f"{_PLACE} full_name:string full_path:string parent_id:integer? visibility:string description:string? "
+    "web_url:string created_at:time avatar_url:string? dependency_proxy_enabled:boolean",
+    "Namespace": f"{_PLACE} kind:string full_path:string parent_id:integer? avatar_url:string? web_url:string",
+    "Member": f"{_PERSON} access_level:integer created_at:time expires_at:string? membership_state:string",
+    "User": f"{_PERSON} created_at:time email:string? external:boolean is_admin:boolean*",
+    "Version": "version:string revision:string",
+    "Metadata": "version:string revision:string kas:object enterprise:boolean",
+    "Refusal": "message:any* error:string* error_description:string* scope:string*",
+}
+
+_LISTS: Mapping[str, str] = {
+    "Repositories": "Repository",
+    "DeletedRepositories": "DeletedRepository",
+    "Tags": "Tag",
+    "TagEvents": "TagEvent",
+    "JudgedTags": "JudgedTag",
+    "Projects": "Project",
+    "Groups": "Group",
+    "Namespaces": "Namespace",
+    "Members": "Member",
+}
+"""Names of lists, and of what they hold."""
+
+REFUSAL = "Refusal"
+"""The document of every refusal: GitLab's clients read `message`, then `error`."""
+
+
+def reference(name: str) -> Schema:
+    """The schema of the document of a name: a reference, or an object of any kind where none is described."""
+    if name in _LISTS:
+        return {"type": "array", "items": reference(_LISTS[name])}
+    return {"$ref": f"#/components/schemas/{name}"} if name in _FIELDS else {"type": "object"}
+
+
+def is_described(name: str) -> bool:
+    """Whether there is a schema of the document of a name."""
+    return name in _FIELDS or name in _LISTS
+
+
+def all_schemas() -> dict[str, Schema]:
+    """Every schema by its name."""
+    return {name: _object(fields) for name, fields in _FIELDS.items()}
+
+
+def _object(fields: str) -> Schema:
+    properties: dict[str, Schema] = {}
+    required: list[str] = []
+    for field in fields.split():
+        name, _, kind = field.partition(":")
+        is_optional, kind = kind.endswith("*"), kind.removesuffix("*")
+        schema = _value(kind.removesuffix("?"))
+        properties[name] = {"anyOf": [schema, {"type": "null"}]} if kind.endswith("?") else schema
+        if not is_optional:
+            required.append(name)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _value(kind: str) -> Schema:
+    if kind == "time":
+        return {"type": "string", "format": "date-time"}
+    if kind == "any":
+        return {}
+    return reference(kind) if kind[0].isupper() else {"type": kind}
