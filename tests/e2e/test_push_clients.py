@@ -18,7 +18,7 @@ from tests.parts.gateway import Gateway
 from tests.parts.go_clients import HELM, REGCTL, build_go_client
 from tests.parts.images import Images, digest_of, seeded
 from tests.parts.oras_python import CHUNK, OrasPython
-from tests.parts.processes import binary
+from tests.parts.processes import binary, wait_until
 from tests.parts.registry import Registry
 
 from .closed_group import PROJECT, ClosedGroup
@@ -132,8 +132,13 @@ def test_oras_for_python_uploads_in_chunks_that_say_where_they_belong(
     digest = client.push(reference, file)
     stored_digest, manifest = stored(team, "chunks", "1")
     assert (stored_digest, manifest["layers"][0]["digest"]) == (digest, digest_of(content))
-    uploads = requests(team.server, f"/v2/{PROJECT}/chunks/blobs/uploads/")
-    assert [line["status"] for line in uploads if line["method"] == "PATCH"] == [202] * 4
+
+    def statuses() -> list[int]:
+        uploads = requests(team.server, f"/v2/{PROJECT}/chunks/blobs/uploads/")
+        return [line["status"] for line in uploads if line["method"] == "PATCH"]
+
+    wait_until(lambda: len(statuses()) >= 4, what="the log lacks chunks")
+    assert statuses() == [202] * 4
     assert client.pull(reference, scratch / "pulled").read_bytes() == content
 
 
