@@ -22,6 +22,7 @@ from gateway.api.parameters import read_parameters
 from gateway.api.places import Places
 from gateway.api.project_changes import ProjectChanges
 from gateway.api.projects import Projects
+from gateway.api.protection_rules import ProtectionRuleRoutes
 from gateway.api.repositories import Repositories
 from gateway.api.repository_changes import RepositoryChanges
 from gateway.api.routing import Call, Found, Route, RouteTable
@@ -57,6 +58,7 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
         GroupChanges(services, places, documents, options),
         ProjectChanges(services, places, namespaces, documents, options),
         Members(services, places, documents, options),
+        ProtectionRuleRoutes(services, places, options),
         namespaces,
         ServerFacts(documents),
     )

@@ -115,6 +115,12 @@ class Conflicting(ApiError):
     status, counted_as = 409, RefusalReason.INVALID
 
 
+class Unprocessable(ApiError):
+    """What was asked for is there already, in the same words."""
+
+    status, counted_as = 422, RefusalReason.INVALID
+
+
 class ParametersInvalid(ApiError):
     """Parameters are missing or wrong; every one of them is named."""
 

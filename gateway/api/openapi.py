@@ -130,6 +130,7 @@ def _responses(route: Route[Any]) -> dict[str, object]:
     has_parameters = route.shape is not NoParameters
     refusals = [*_ALWAYS, *([404] if route.names else []), *([400, 413, 415] if has_parameters or route.names else [])]
     refusals += [409] if route.conflicts else []
+    refusals += [422] if route.unique else []
     refused: dict[str, object] = {"content": {JSON: {"schema": reference(REFUSAL)}}}
     return answered | {
         str(status): {"description": HTTPStatus(status).phrase, **refused} for status in sorted(refusals)

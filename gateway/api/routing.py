@@ -42,8 +42,9 @@ class Route(Generic[S]):
 
     `pattern`: `{NAME}` stands for one segment. `kind`: what the log names it. `anonymous`: whether it may be requested
     without a token; `jobs`: whether the token of a job is taken. `status`: of a success. `conflicts`: whether it may be
-    refused because of something else, 409. `answer`: the name of the document of a success in the description of the
-    API, and `preview` that of one by which a dry run is answered, with 200; empty for none.
+    refused because of something else, 409; `unique`: because there is the same already, 422. `answer`: the name of the
+    document of a success in the description of the API, and `preview` that of one by which a dry run is answered, with
+    200; empty for none.
     """
 
     method: str
@@ -55,6 +56,7 @@ class Route(Generic[S]):
     jobs: bool = False
     status: int = 200
     conflicts: bool = False
+    unique: bool = False
     answer: str = ""
     preview: str = ""
 

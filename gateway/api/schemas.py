@@ -34,6 +34,10 @@ _FIELDS: Mapping[str, str] = {
     "Namespace": f"{_PLACE} kind:string full_path:string parent_id:integer? avatar_url:string? web_url:string",
     "Member": f"{_PERSON} access_level:integer created_at:time expires_at:string? membership_state:string",
     "User": f"{_PERSON} created_at:time email:string? external:boolean is_admin:boolean*",
+    "RepositoryRule": "id:integer project_id:integer repository_path_pattern:string "
+    "minimum_access_level_for_push:string? minimum_access_level_for_delete:string?",
+    "TagRule": "id:integer project_id:integer tag_name_pattern:string minimum_access_level_for_push:string? "
+    "minimum_access_level_for_delete:string? immutable:boolean",
     "Version": "version:string revision:string",
     "Metadata": "version:string revision:string kas:object enterprise:boolean",
     "Refusal": "message:any* error:string* error_description:string* scope:string*",
@@ -49,6 +53,8 @@ _LISTS: Mapping[str, str] = {
     "Groups": "Group",
     "Namespaces": "Namespace",
     "Members": "Member",
+    "RepositoryRules": "RepositoryRule",
+    "TagRules": "TagRule",
 }
 """Names of lists, and of what they hold."""
 

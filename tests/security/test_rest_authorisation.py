@@ -171,6 +171,10 @@ def shows_allowed(answer: Answer, route: str) -> bool:
     if route in UNKNOWN or route.endswith("{user_id}"):
         what = UNKNOWN.get(route, "Member")
         return (answer.status, document) == (404, {"message": f"404 {what} Not Found"})
+    if route.endswith("{protection_rule_id}"):
+        return (answer.status, document) == (404, {"message": "404 Protection Rule Not Found"})
+    if route.startswith("POST") and "/protection/" in route:  # whose pattern is not given
+        return answer.status == 400 and "_pattern is missing" in document["error"]
     if route == "PUT /groups/{id}":  # of which no property is given
         return answer.status == 400 and "must be provided" in document["error"]
     if "{tag_name}" in route:
@@ -184,7 +188,9 @@ def path_of(rig: Rig, row: str, route: str) -> str:
     project = nine.projects[row].path if row in nine.projects else name.rpartition("/")[0]
     id = rig.ids.get(name, NO_ID) if read_table().routes[route] not in CHANGED else NO_ID
     encoded = str(id) if pattern.startswith("/registry") else project.replace("/", "%2F")
-    return "/api/v4" + pattern.format(id=encoded, repository_id=id, tag_name="absent", package_id=1, user_id=NO_ID)
+    return "/api/v4" + pattern.format(
+        id=encoded, repository_id=id, tag_name="absent", package_id=1, user_id=NO_ID, protection_rule_id=NO_ID
+    )
 
 
 def send(client: Kept, route: str, path: str, headers: list[Header], row: str) -> Answer:
