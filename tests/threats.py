@@ -42,6 +42,7 @@ LONG_PUSHES = "tests/gateway/v2/test_long_pushes.py"
 AUDIT_FILE = "tests/gateway/audit/test_file.py"
 AUDIT_LOG = "tests/gateway/audit/test_log.py"
 AUDITED = "tests/gateway/v2/test_audited.py"
+REST = "tests/gateway/api"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
 CLEANUP = "tests/gateway/registry/test_cleanup.py"
 CLEANER = "tests/gateway/registry/test_cleaner.py"
@@ -1168,6 +1169,69 @@ THREATS = [
         "A Bearer token does nothing but what its list names, to the repositories that it names.",
         (f"{PERMISSIONS}::test_a_list_that_names_another_repository_is_worth_nothing",),
         Disarm("gateway/auth/permissions.py", "        if beyond:", "        if False:"),
+    ),
+    Threat(
+        "content of another project by the REST API",
+        "A repository of another project is named below one that the client may manage, and is deleted, moved or read.",
+        "A repository is found in the project of the path alone: any other id is unknown there.",
+        (f"{REST}/test_changes.py::test_what_is_named_below_another_project_stays",),
+        Disarm(
+            "gateway/api/places.py", "if stored is None or stored.project_id != place.project.id:", "if stored is None:"
+        ),
+    ),
+    Threat(
+        "a token of the registry at the REST API",
+        "A token that was made for pulls, and lies in many places, deletes repositories or opens private registries.",
+        "A personal token needs the scope `api`, or `read_api` to read, before anything is looked up for it.",
+        (f"{REST}/test_surface.py::test_scopes_of_a_token_are_those_of_the_api",),
+        Disarm(
+            "gateway/api/app.py",
+            "if too_narrow := missing_api_scope(principal, changes=changes):",
+            "if (too_narrow := missing_api_scope(principal, changes=changes)) and False:",
+        ),
+    ),
+    Threat(
+        "a job at the registries of other projects",
+        "A job lists or deletes images of another project by the REST API, to which its user has access.",
+        "By this API the token of a job opens the registry of its own project alone.",
+        (f"{REST}/test_repositories.py::test_the_token_of_a_job_opens_its_own_project_alone",),
+        Disarm(
+            "gateway/api/places.py",
+            "if principal.kind is not PrincipalKind.JOB_TOKEN or action not in _CONTENT:",
+            "if True:",
+        ),
+    ),
+    Threat(
+        "tokens in URLs",
+        "A token is sent in a query, which proxies and histories keep, and works, so that nobody notices.",
+        "A request with a token in its query is refused, and says that the token must be revoked.",
+        (f"{REST}/test_parameters.py::test_what_cannot_be_read_is_refused",),
+        Disarm(
+            "gateway/api/parameters.py", "if leaked := _QUERY_SECRETS.intersection(query):", "if leaked := set[str]():"
+        ),
+    ),
+    Threat(
+        "hidden repositories in the list of a group",
+        "The list of a group, or its count, tells of repositories that the reader may not pull.",
+        "Rows and counts come from the projects in the reader's reach whose registry is not disabled, and each project of "
+        "a page is decided about again.",
+        (f"{REST}/test_reach.py::test_the_list_of_a_group_is_what_its_projects_show_alone",),
+        Disarm(
+            "gateway/db/projects.py",
+            "within = paths.is_below(_projects.c.path, below), _projects.c.registry != RegistryAccess.DISABLED",
+            "within = (paths.is_below(_projects.c.path, below),)",
+        ),
+    ),
+    Threat(
+        "a bulk deletion that goes on elsewhere",
+        "A repository moves to another project, or is deleted, while its tags are deleted in bulk.",
+        "Each batch looks again, in its own transaction, whether the repository is where it was.",
+        (f"{REST}/test_bulk_deletion.py::test_a_repository_that_moves_meanwhile_keeps_its_tags",),
+        Disarm(
+            "gateway/registry/bulk_deletion.py",
+            "    if present is None or present.project_id != project_id:",
+            "    if present is None:",
+        ),
     ),
     Threat(
         "administrators in a disabled registry",
