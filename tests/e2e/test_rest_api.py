@@ -135,8 +135,15 @@ def test_tags_and_repositories_are_deleted_through_objects(rig: Rig) -> None:
     rig.client().http_put(f"/projects/{project.id}/registry/repositories/{repository.id}", post_data={"name": "kept"})
     assert [found.name for found in project.repositories.list(get_all=True)] == ["kept", "web"]
     project.repositories.delete(repository.id)
-    events = rig.server.json("audit", "list", "--event", "delete", "--path", f"{PROJECT}/doomed")
-    assert [(event["subject"], event["tag"], event["surface"], event["user"]) for event in events] == [
+
+    def events() -> list[dict[str, object]]:
+        """What the audit log has, to which each worker writes at intervals."""
+        listed = rig.server.json("audit", "list", "--event", "delete", "--path", f"{PROJECT}/doomed")
+        assert isinstance(listed, list)
+        return listed
+
+    wait_until(lambda: len(events()) == 3)
+    assert [(event["subject"], event["tag"], event["surface"], event["user"]) for event in events()] == [
         ("tag", "v1", "rest", "developer"),
         ("tag", "v2", "rest", "developer"),
         ("repository", None, "rest", "maintainer"),
