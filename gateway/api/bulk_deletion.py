@@ -38,19 +38,19 @@ class BulkShape(Shape):
     """What is to be deleted: all of the conditions hold of a tag that is."""
 
     name_regex_delete: Annotated[
-        Text | None, Blank, Field(description="A regular expression of RE2 that whole names match of tags to delete.")
+        Text | None, Field(description="A regular expression of RE2 that whole names match of tags to delete."), Blank
     ] = None
-    name_regex: Annotated[Text | None, Blank, Field(description="The former name of `name_regex_delete`.")] = None
+    name_regex: Annotated[Text | None, Field(description="The former name of `name_regex_delete`."), Blank] = None
     name_regex_keep: Annotated[
-        Text | None, Blank, Field(description="A regular expression of RE2 that whole names match of tags that stay.")
+        Text | None, Field(description="A regular expression of RE2 that whole names match of tags that stay."), Blank
     ] = None
     keep_n: Annotated[
         Annotated[int, Field(ge=0, le=KEPT_LIMIT)] | None,
-        Blank,
         Field(description="How many of the newest stay of those that are left."),
+        Blank,
     ] = None
     older_than: Annotated[
-        Text | None, Blank, Field(description="How old a tag is that is deleted: `1h`, `1d`, `1month`, `2 days`.")
+        Text | None, Field(description="How old a tag is that is deleted: `1h`, `1d`, `1month`, `2 days`."), Blank
     ] = None
     dry_run: Annotated[Flag, Field(description="Whether nothing is deleted, and shown what would be.")] = False
 

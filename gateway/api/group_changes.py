@@ -30,9 +30,9 @@ ONE = "/groups/{id}"
 class GroupShape(Shape):
     """Properties of a group that may be changed; those that are not given stay."""
 
-    name: Annotated[Text | None, Blank, Field(max_length=255, description="The last part of its path.")] = None
-    path: Annotated[Text | None, Blank, Field(max_length=255, description="The same; it goes before the name.")] = None
-    visibility: Annotated[VISIBILITIES | None, Blank, Field(description="Who may know of the group.")] = None
+    name: Annotated[Text | None, Field(max_length=255, description="The last part of its path."), Blank] = None
+    path: Annotated[Text | None, Field(max_length=255, description="The same; it goes before the name."), Blank] = None
+    visibility: Annotated[VISIBILITIES | None, Field(description="Who may know of the group."), Blank] = None
 
     @property
     def last_part(self) -> str | None:
@@ -52,14 +52,14 @@ class GroupShape(Shape):
 class NewGroupShape(GroupShape):
     """Properties of a new group."""
 
-    parent_id: Annotated[int | None, Blank, Field(ge=1, description="The id of the group that holds it.")] = None
+    parent_id: Annotated[int | None, Field(ge=1, description="The id of the group that holds it."), Blank] = None
 
 
 class TransferShape(Shape):
     """Where a group goes."""
 
     group_id: Annotated[
-        int | None, Blank, Field(ge=1, description="The id of the group that is to hold it; none: the top.")
+        int | None, Field(ge=1, description="The id of the group that is to hold it; none: the top."), Blank
     ] = None
 
 

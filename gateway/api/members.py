@@ -51,8 +51,8 @@ class MemberShape(Shape):
 class NewMemberShape(MemberShape):
     """Parameters of a new member."""
 
-    user_id: Annotated[int | None, Blank, Field(ge=1, description="The id of the user.")] = None
-    username: Annotated[Text | None, Blank, Field(max_length=255, description="The name of the user.")] = None
+    user_id: Annotated[int | None, Field(ge=1, description="The id of the user."), Blank] = None
+    username: Annotated[Text | None, Field(max_length=255, description="The name of the user."), Blank] = None
 
 
 class Members:

@@ -7,6 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from gateway.api.audited import AuditedChanges
+from gateway.api.cleanup_policies import CleanupPolicies, check_wanted
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Forbidden, ParametersInvalid, ResourceUnknown
 from gateway.api.group_changes import joined
@@ -28,9 +29,7 @@ class NewProjectShape(ProjectShape):
     """Properties of a new project."""
 
     namespace_id: Annotated[
-        int | None,
-        Blank,
-        Field(ge=1, description="The id of the namespace that holds it; by default one's own."),
+        int | None, Field(ge=1, description="The id of the namespace that holds it; by default one's own."), Blank
     ] = None
 
 
@@ -57,6 +56,7 @@ class ProjectChanges:
         self._audited = AuditedChanges(services.audit)
         self._places = places
         self._namespaces = namespaces
+        self._policies = CleanupPolicies(services)
         self._documents = documents
         self._options = options
 
@@ -71,7 +71,9 @@ class ProjectChanges:
     async def create(self, call: Call[NewProjectShape]) -> Response:
         """Create a project, in the caller's own namespace unless another one is named."""
         wanted, user = call.parameters, call.principal.user
-        part = wanted.last_part
+        part, policy = wanted.last_part, wanted.container_expiration_policy_attributes
+        if policy is not None:  # before anything is made
+            check_wanted(policy)
         if part is None:
             raise ParametersInvalid(["name, path are missing, at least one parameter must be provided"])
         if user is None:
@@ -81,6 +83,8 @@ class ProjectChanges:
             above = await self._namespaces.path_for_projects(call.principal, str(wanted.namespace_id))
         with tree_refusals():
             made = await self._tree.create_project(joined(above, part), wanted.applied_to, user.id, self._clock())
+        if policy is not None:
+            await self._policies.save(made.id, policy)
         return await self._document(call, made.id, 201)
 
     async def transfer(self, call: Call[MoveShape]) -> Response:
@@ -113,4 +117,7 @@ class ProjectChanges:
             raise ResourceUnknown(PROJECT)
         manages = await self._places.may(call.principal, Action.ADMIN, place)
         above = (await self._places.namespaces_of([place.project.path]))[place.project.path]
-        return one(self._documents.project(place.project, above, manages=manages), status)
+        document = self._documents.project(place.project, above, manages=manages)
+        if manages:
+            document["container_expiration_policy"] = await self._policies.document(place.project.id)
+        return one(document, status)

@@ -7,6 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from gateway.api.audited import AuditedChanges
+from gateway.api.cleanup_policies import CleanupPolicies, PolicyShape
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import ParametersInvalid, PathUnknown
 from gateway.api.group_changes import joined, slug
@@ -33,18 +34,21 @@ class ProjectShape(Shape):
 
     container_registry_access_level: Annotated[
         Literal["enabled", "private", "disabled"] | None,
-        Blank,
         Field(description="Who may use the registry: as the project is visible, members alone, nobody."),
+        Blank,
     ] = None
     container_registry_enabled: Annotated[
-        bool | None, Blank, Field(description="The former switch: whether the access level is `enabled` or `disabled`.")
+        bool | None, Field(description="The former switch: whether the access level is `enabled` or `disabled`."), Blank
     ] = None
     visibility: Annotated[
-        Literal["public", "internal", "private"] | None, Blank, Field(description="Who may know of the project.")
+        Literal["public", "internal", "private"] | None, Field(description="Who may know of the project."), Blank
+    ] = None
+    container_expiration_policy_attributes: Annotated[
+        PolicyShape | None, Field(description="Properties of its cleanup policy.")
     ] = None
 
-    name: Annotated[Text | None, Blank, Field(max_length=255, description="The last part of its path.")] = None
-    path: Annotated[Text | None, Blank, Field(max_length=255, description="The same; it goes before the name.")] = None
+    name: Annotated[Text | None, Field(max_length=255, description="The last part of its path."), Blank] = None
+    path: Annotated[Text | None, Field(max_length=255, description="The same; it goes before the name."), Blank] = None
 
     @property
     def last_part(self) -> str | None:
@@ -74,6 +78,7 @@ class Projects:
         self._tree = services.directory.tree
         self._clock = services.clock
         self._audited = AuditedChanges(services.audit)
+        self._policies = CleanupPolicies(services)
         self._places = places
         self._documents = documents
         self._options = options
@@ -112,6 +117,8 @@ class Projects:
         if wanted == ProjectShape():
             names = ", ".join(ProjectShape.model_fields)
             raise ParametersInvalid([f"{names} are missing, at least one parameter must be provided"])
+        if wanted.container_expiration_policy_attributes is not None:
+            await self._policies.save(place.project.id, wanted.container_expiration_policy_attributes)
         with tree_refusals():
             changed = await self._store.update_project(place.project.id, wanted.applied_to)
             part = wanted.last_part
@@ -135,4 +142,7 @@ class Projects:
     async def _document(self, call: "Call[Any]", place: ProjectPlace) -> dict[str, object]:
         manages = await self._places.may(call.principal, Action.ADMIN, place)
         above = (await self._places.namespaces_of([place.project.path]))[place.project.path]
-        return self._documents.project(place.project, above, manages=manages)
+        document = self._documents.project(place.project, above, manages=manages)
+        if manages:
+            document["container_expiration_policy"] = await self._policies.document(place.project.id)
+        return document

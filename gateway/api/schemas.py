@@ -28,12 +28,16 @@ _FIELDS: Mapping[str, str] = {
     "JudgedTag": "name:string published_at:time? verdict:string rule:string?",
     "Project": f"{_PLACE} name_with_namespace:string path_with_namespace:string description:string? created_at:time "
     "visibility:string web_url:string namespace:Namespace container_registry_enabled:boolean "
-    "container_registry_access_level:string container_registry_image_prefix:string _links:object creator_id:integer?*",
+    "container_registry_access_level:string container_registry_image_prefix:string _links:object creator_id:integer?* "
+    "container_expiration_policy:CleanupPolicy*",
     "Group": f"{_PLACE} full_name:string full_path:string parent_id:integer? visibility:string description:string? "
     "web_url:string created_at:time avatar_url:string? dependency_proxy_enabled:boolean",
     "Namespace": f"{_PLACE} kind:string full_path:string parent_id:integer? avatar_url:string? web_url:string",
     "Member": f"{_PERSON} access_level:integer created_at:time expires_at:string? membership_state:string",
     "User": f"{_PERSON} created_at:time email:string? external:boolean is_admin:boolean*",
+    "CleanupPolicy": "enabled:boolean cadence:string keep_n:integer? older_than:string? name_regex:string "
+    "name_regex_delete:string name_regex_keep:string? next_run_at:time? completed_at:time? deleted:integer "
+    "problem:string?",
     "RepositoryRule": "id:integer project_id:integer repository_path_pattern:string "
     "minimum_access_level_for_push:string? minimum_access_level_for_delete:string?",
     "TagRule": "id:integer project_id:integer tag_name_pattern:string minimum_access_level_for_push:string? "

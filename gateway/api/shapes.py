@@ -106,7 +106,7 @@ class ListShape(Shape):
         Field(ge=1, le=MOST_PER_PAGE, description="Entries of a page; more than 100 means 100."),
     ] = PER_PAGE
     pagination: Annotated[
-        Literal["keyset"] | None, Blank, Field(description="`keyset`: pages begin after an entry, and are not counted.")
+        Literal["keyset"] | None, Field(description="`keyset`: pages begin after an entry, and are not counted."), Blank
     ] = None
     search: Annotated[SearchText, Field(description="Only entries whose name holds this text.")] = ""
     sort: Annotated[Literal["asc", "desc"], Field(description="The direction of the order.")] = "asc"

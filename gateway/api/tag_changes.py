@@ -42,9 +42,9 @@ class HistoryShape(ListShape):
 class RestoreShape(Shape):
     """What a tag is to point to again; without parameters, what it pointed to before its last change."""
 
-    digest: Annotated[Text | None, Blank, Field(description="The manifest that it is to point to.")] = None
+    digest: Annotated[Text | None, Field(description="The manifest that it is to point to."), Blank] = None
     at: Annotated[
-        Text | None, Blank, Field(description="What it pointed to at a date or a time, or so long ago, as in `12h`.")
+        Text | None, Field(description="What it pointed to at a date or a time, or so long ago, as in `12h`."), Blank
     ] = None
 
     @model_validator(mode="after")

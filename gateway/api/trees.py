@@ -32,13 +32,11 @@ class TreeListShape(ListShape):
         Literal["path", "name", "id", "created_at"], Field(description="What the list is sorted by.")
     ] = "path"
     visibility: Annotated[
-        Literal["public", "internal", "private"] | None, Blank, Field(description="Only those of this visibility.")
+        Literal["public", "internal", "private"] | None, Field(description="Only those of this visibility."), Blank
     ] = None
     owned: Annotated[Flag, Field(description="Only those that the caller owns.")] = False
     min_access_level: Annotated[
-        Role | None,
-        Blank,
-        Field(description="Only those in which the caller has at least this role."),
+        Role | None, Field(description="Only those in which the caller has at least this role."), Blank
     ] = None
     cursor: Annotated[str, Field(max_length=255, description="With keyset: where the page begins.")] = ""
 

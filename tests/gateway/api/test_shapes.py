@@ -1,10 +1,14 @@
 """Shapes of requests name every fault at once, in the words of GitLab's API."""
 
+import importlib
+import pkgutil
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field
 
+from gateway import api
 from gateway.api.errors import ParametersInvalid
 from gateway.api.shapes import Blank, Flag, ListShape, Shape, Text
 
@@ -73,3 +77,18 @@ def test_pages_are_bounded(parameters: dict[str, object], fault: str) -> None:
 @pytest.mark.parametrize(("given", "used"), [("100", 100), ("101", 100), (5000, 100), ("99999999999", 100), ("7", 7)])
 def test_pages_above_the_largest_are_the_largest(given: object, used: int) -> None:
     assert ListShape.read({"per_page": given}).per_page == used
+
+
+def shapes(of: type[Shape] = Shape) -> list[type[Shape]]:
+    """Every shape of the API."""
+    for module in pkgutil.iter_modules(api.__path__):
+        importlib.import_module(f"{api.__name__}.{module.name}")
+    return [found for shape in of.__subclasses__() for found in (shape, *shapes(shape))]
+
+
+@pytest.mark.parametrize("value", ["", None, 0, -1, "x" * 2000, [], {}, True, 1.5])
+def test_whatever_a_parameter_is_it_is_taken_or_refused_by_its_name(value: object) -> None:
+    for shape in shapes():
+        for name in shape.model_fields:
+            with suppress(ParametersInvalid):
+                shape.read({name: value})
