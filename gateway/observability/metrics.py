@@ -249,7 +249,8 @@ class Metrics:
             if refusal:
                 self._counters["refusals"].labels(refusal).inc(total.responses)
             if native:
-                self._count_native(method, status, labels[1], total)
+                if head == _REGISTRY:  # what the REST API is sent is no content
+                    self._count_native(method, status, labels[1], total)
                 continue
             upstream, kind, outcome = labels
             if method == "GET" and outcome and kind in _PULLED:
@@ -361,5 +362,9 @@ def _class_of(status: int) -> str:
     return f"{status // 100}xx" if status else "none"
 
 
+_REGISTRY = "/v2"
+"""The beginning of the paths of the registry."""
+
+
 def _surface_of(head: str) -> str:
-    return {"/v2": "registry", "/ap": "rest", "/-/": "operations"}.get(head, "other")
+    return {_REGISTRY: "registry", "/ap": "rest", "/-/": "operations"}.get(head, "other")

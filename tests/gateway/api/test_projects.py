@@ -128,3 +128,14 @@ async def test_packages_are_elsewhere(rest: Rest, path: str) -> None:
         answer = await rest.call(method, f"{APP}/{path}")
         assert answer.status == 404
         assert "/registry/repositories" in json.loads(answer.body)["message"]
+
+
+async def test_no_request_counts_as_a_push(rest: Rest) -> None:
+    def counted() -> list[str]:
+        lines = rest.services.metrics.exposition().decode().splitlines()
+        return [line for line in lines if line.startswith(("gateway_pushed_bytes_total", "gateway_pushes_total"))]
+
+    before = counted()
+    body = {"container_registry_access_level": "private"}
+    assert (await rest.send_json("PUT", APP, body)).status == 200
+    assert counted() == before != []
