@@ -12,6 +12,8 @@ from gateway.auth.authenticator import Authenticator
 from gateway.auth.bearer_tokens import TokenService
 from gateway.data_folder import CacheFolder
 from gateway.directory.directory import Directory
+from gateway.directory.token_administration import DeployTokenAdministration, PersonalTokenAdministration
+from gateway.directory.user_administration import UserAdministration
 from gateway.keys.sealing import Sealer
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
@@ -26,6 +28,9 @@ class Services:
     directory: Directory
     authenticator: Authenticator
     tokens: TokenService
+    users: UserAdministration
+    personal_tokens: PersonalTokenAdministration
+    deploy_tokens: DeployTokenAdministration
     upstreams: Upstreams
     sealer: Sealer
     pull_through: PullThrough

@@ -44,6 +44,8 @@ AUDIT_LOG = "tests/gateway/audit/test_log.py"
 AUDITED = "tests/gateway/v2/test_audited.py"
 REST = "tests/gateway/api"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
+REST_USERS = "tests/gateway/api/test_users.py"
+REST_TOKENS = "tests/gateway/api/test_personal_tokens.py"
 CLEANUP = "tests/gateway/registry/test_cleanup.py"
 CLEANER = "tests/gateway/registry/test_cleaner.py"
 PROTECTION = "tests/gateway/v2/test_protection.py"
@@ -1186,7 +1188,7 @@ THREATS = [
         (f"{REST}/test_surface.py::test_scopes_of_a_token_are_those_of_the_api",),
         Disarm(
             "gateway/api/app.py",
-            "if too_narrow := missing_api_scope(principal, changes=changes):",
+            "if not route.any_scope and (too_narrow := missing_api_scope(principal, changes=changes)):",
             "if (too_narrow := missing_api_scope(principal, changes=changes)) and False:",
         ),
     ),
@@ -4882,6 +4884,60 @@ THREATS = [
             "gateway/namespaces/protection.py",
             "return self.matcher is None or self.matcher.matches(name)",
             "return self.matcher is not None and self.matcher.matches(name)",
+        ),
+    ),
+    Threat(
+        "a rotated token in two hands",
+        "A personal token was copied, one of the two who have it rotates it, and the other one goes on with its successor.",
+        "Whoever sends a revoked token to rotate it ends the tokens that took its place.",
+        (f"{REST_TOKENS}::test_a_rotated_token_that_would_rotate_again_ends_its_family",),
+        Disarm("gateway/api/app.py", "await self._personal_tokens.note_reuse(presented(request))", "pass"),
+    ),
+    Threat(
+        "a token that others know by its number",
+        "A user reads, rotates or revokes the tokens of others by counting, and is given their secrets.",
+        "A token of another user is refused as one that does not exist, unless by an administrator.",
+        (f"{REST_TOKENS}::test_whether_another_user_has_a_token_is_told_to_administrators_alone",),
+        Disarm(
+            "gateway/api/personal_tokens.py",
+            "if token is None or own is None or token.user_id != own.id:",
+            "if token is None or own is None:",
+        ),
+    ),
+    Threat(
+        "a deploy token named at another place",
+        "A maintainer of one project reads and revokes the deploy tokens of another one by their numbers.",
+        "A deploy token is found in the project or group to which it belongs, and in no other.",
+        ("tests/gateway/api/test_deploy_tokens.py::test_a_token_is_found_where_it_belongs_alone",),
+        Disarm("gateway/api/deploy_tokens.py", "if token is None or token.node != node:", "if token is None:"),
+    ),
+    Threat(
+        "a server administered by anybody",
+        "Whoever has a token of the API makes users, blocks them, or gives oneself every right.",
+        "Routes of the server itself are for active administrators, by a personal token with the scope for it.",
+        (f"{REST_USERS}::test_the_server_is_administered_by_administrators_alone",),
+        Disarm(
+            "gateway/api/app.py",
+            "if route.administrators and (unfit := no_administrator(principal)):",
+            "if unfit := '':",
+        ),
+    ),
+    Threat(
+        "addresses that are harvested",
+        "A user finds out the e-mail addresses of others, from a list or by searching for them.",
+        "Addresses are shown to administrators and to each of oneself, and only administrators search by them.",
+        (f"{REST_USERS}::test_users_are_found_by_name_and_for_administrators_by_address",),
+        Disarm("gateway/api/users.py", "by_email=administrator,", "by_email=True,"),
+    ),
+    Threat(
+        "an administrator who is left outside",
+        "An administrator blocks the own account by a request, and nobody can undo it.",
+        "Nobody blocks the user whose token is sent, and the last active administrator stays one.",
+        (f"{REST_USERS}::test_nobody_blocks_oneself",),
+        Disarm(
+            "gateway/api/users.py",
+            "if call.principal.user is not None and call.principal.user.id == id_of(call):",
+            "if call.principal.user is None:",
         ),
     ),
 ]

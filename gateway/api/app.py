@@ -7,18 +7,21 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cache.runtime.on_behalf import on_behalf_of
+from gateway.api.account_documents import AccountDocuments
 from gateway.api.audited import AuditedChanges
 from gateway.api.bulk_deletion import BulkDeletions
+from gateway.api.deploy_tokens import DeployTokens
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Forbidden, LoginNeeded, MethodNotAllowed, PathUnknown, ScopeInsufficient
 from gateway.api.group_changes import GroupChanges
 from gateway.api.groups import Groups
-from gateway.api.login import authenticate
+from gateway.api.login import authenticate, presented
 from gateway.api.members import Members
 from gateway.api.namespaces import Namespaces
 from gateway.api.openapi import ApiDescription
 from gateway.api.options import ApiOptions
 from gateway.api.parameters import read_parameters
+from gateway.api.personal_tokens import PersonalTokens
 from gateway.api.places import Places
 from gateway.api.project_changes import ProjectChanges
 from gateway.api.projects import Projects
@@ -30,9 +33,11 @@ from gateway.api.server import ServerFacts
 from gateway.api.tag_changes import TagChanges
 from gateway.api.tags import Tags
 from gateway.api.trees import Trees
+from gateway.api.users import Users
 from gateway.auth.matrix import CHANGING_SCOPES, READING_SCOPES
-from gateway.auth.permissions import missing_api_scope
+from gateway.auth.permissions import missing_api_scope, no_administrator
 from gateway.auth.principal import Principal, PrincipalKind, describe
+from gateway.auth.refused_logins import LoginRefused
 from gateway.auth.requester import requester_of
 from gateway.http.access_log import note_principal
 from gateway.server.client_connection import note_accepted
@@ -46,6 +51,7 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
     places, documents, native = Places(services), DocumentWriter(options), services.native
     namespaces = Namespaces(services, places, documents, options)
     audited = AuditedChanges(services.audit)
+    accounts = AccountDocuments(options, documents, services.clock)
     resources = (
         Repositories(places, native, documents, options),
         RepositoryChanges(places, native, documents, audited, options),
@@ -61,6 +67,9 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
         ProtectionRuleRoutes(services, places, options),
         namespaces,
         ServerFacts(documents),
+        Users(services.users, accounts, options),
+        PersonalTokens(services.personal_tokens, services.users, accounts, options),
+        DeployTokens(places, services.deploy_tokens, accounts, options),
     )
     routes = [route for resource in resources for route in resource.routes]
     routes.append(ApiDescription(routes, options).route)
@@ -72,6 +81,8 @@ class RestApi:
 
     def __init__(self, services: Services, options: ApiOptions) -> None:
         self._authenticator = services.authenticator
+        self._directory = services.directory
+        self._personal_tokens = services.personal_tokens
         self._table = route_table(services, options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,11 +91,12 @@ class RestApi:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        principal = await authenticate(request, self._authenticator)
+        found = self._table.find(request.scope["raw_path"])
+        principal = await self._authenticate(request, found)
         if not principal.is_anonymous:
             note_accepted(request.scope)
             note_principal(request.scope, describe(principal))
-        found = self._table.find(request.scope["raw_path"])
+            await self._directory.require_current()
         if found is None:
             raise PathUnknown()
         route = _route_of(found, request.method)
@@ -92,6 +104,16 @@ class RestApi:
         with on_behalf_of(requester_of(principal, request.client.host if request.client else "")):
             parameters = route.shape.read(await read_parameters(request))
             return await route.handler(Call(request, principal, found.path, parameters))
+
+    async def _authenticate(self, request: Request, found: Found | None) -> Principal:
+        """The principal of a request. A token that was rotated, and that is sent to rotate again, ends its family."""
+        try:
+            return await authenticate(request, self._authenticator)
+        except LoginRefused:
+            route = None if found is None else found.routes.get(request.method)
+            if route is not None and route.rotates:
+                await self._personal_tokens.note_reuse(presented(request))
+            raise
 
 
 def _route_of(found: Found, method: str) -> Route[Any]:
@@ -109,5 +131,7 @@ def _admit(principal: Principal, route: Route[Any]) -> None:
     if principal.kind is PrincipalKind.JOB_TOKEN and not route.jobs:
         raise Forbidden("the token of a job is not accepted here: use a personal access token")
     changes = route.method not in _READS
-    if too_narrow := missing_api_scope(principal, changes=changes):
+    if not route.any_scope and (too_narrow := missing_api_scope(principal, changes=changes)):
         raise ScopeInsufficient(too_narrow, CHANGING_SCOPES if changes else READING_SCOPES)
+    if route.administrators and (unfit := no_administrator(principal)):
+        raise Forbidden(unfit)

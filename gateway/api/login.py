@@ -28,7 +28,7 @@ async def authenticate(request: Request, authenticator: Authenticator) -> Princi
     Passwords are not taken, so none can be tried here; a secret that is no token of this server is refused like an
     unknown one. Raises LoginNeeded, LoginRefused, DatabaseUnusable.
     """
-    found = [(name, value) for name in _HEADERS for value in request.headers.getlist(name)]
+    found = _headers_of(request)
     if not found:
         return ANONYMOUS
     if len(found) > 1:
@@ -38,6 +38,16 @@ async def authenticate(request: Request, authenticator: Authenticator) -> Princi
     if principal.kind not in _TAKEN.get(header, ()):
         raise LoginRefused(f"{_refusal(principal.kind)}: {_WAY_OUT}", describe(principal))
     return principal
+
+
+def presented(request: Request) -> str:
+    """The secret that a request carries, of which `authenticate` has said that it is not accepted."""
+    [(header, value)] = _headers_of(request)
+    return _secret_of(header, value)
+
+
+def _headers_of(request: Request) -> list[tuple[str, str]]:
+    return [(name, value) for name in _HEADERS for value in request.headers.getlist(name)]
 
 
 def _secret_of(header: str, value: str) -> str:

@@ -12,7 +12,7 @@ from gateway.api.parameters import FORM, JSON
 from gateway.api.responses import one
 from gateway.api.routing import BASE, Call, Route
 from gateway.api.schemas import REFUSAL, Schema, all_schemas, reference
-from gateway.api.shapes import ListShape, NoParameters, Shape
+from gateway.api.shapes import NoParameters, PageShape, Shape
 from gateway.release import installed_version
 
 OPENAPI_VERSION = "3.1.0"
@@ -122,7 +122,7 @@ def _responses(route: Route[Any]) -> dict[str, object]:
     success: dict[str, object] = {"description": HTTPStatus(route.status).phrase}
     if route.answer:
         success["content"] = {JSON: {"schema": reference(route.answer)}}
-    if issubclass(route.shape, ListShape):
+    if issubclass(route.shape, PageShape):
         success["headers"] = {name: {"schema": {"type": "string"}} for name in _PAGE_HEADERS}
     answered: dict[str, object] = {} if route.status >= 400 else {str(route.status): success}
     if route.preview:

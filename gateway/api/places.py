@@ -29,7 +29,7 @@ from gateway.services import Services
 PROJECT, GROUP, REPOSITORY, TAG = "Project", "Group", "Repository", "Tag"
 """What the API calls what is not found."""
 
-_READS = (Action.KNOW, Action.PULL)
+_READS = (Action.KNOW, Action.PULL, Action.TOKENS)
 _CONTENT = (Action.PULL, Action.DELETE_TAG, Action.MANAGE)
 """Actions that a job does to its own project alone by this API."""
 

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.api.options import ApiOptions
 from gateway.api.routing import Call
-from gateway.api.shapes import ListShape
+from gateway.api.shapes import ListShape, PageShape
 from gateway.db.windows import ListPart, ListWindow
 from gateway.namespaces.expiry import format_moment
 
@@ -51,13 +51,18 @@ def page_of(call: Call[Any], options: ApiOptions, rows: Sequence[T], document: C
     return JSONResponse([document(row) for row in shown], 200, _offset_headers(call, options, part))
 
 
+def offset_window(parameters: PageShape, *, descending: bool = False) -> ListWindow:
+    """The part of a list that is cut by an offset."""
+    offset = (parameters.page - 1) * parameters.per_page
+    return ListWindow(parameters.per_page, offset, None, descending, parameters.search)
+
+
 def window_of(parameters: ListShape, after: str | int | None = None) -> ListWindow:
     """The part of a list that a request wants. `after`: the entry after which a page of a keyset begins."""
     descending = parameters.sort == "desc"
     if parameters.pagination is not None:
         return ListWindow(parameters.per_page, 0, after, descending, parameters.search)
-    offset = (parameters.page - 1) * parameters.per_page
-    return ListWindow(parameters.per_page, offset, None, descending, parameters.search)
+    return offset_window(parameters, descending=descending)
 
 
 def page(
@@ -66,15 +71,20 @@ def page(
     """The response with a page of a list. `after`: the parameters by which the next page of a keyset begins."""
     parameters: ListShape = call.parameters
     if parameters.pagination is None:
-        return JSONResponse(documents, 200, _offset_headers(call, options, part))
+        return offset_page(call, options, part, documents)
     headers = {"X-Per-Page": str(parameters.per_page)}
     if part.more:
         headers["Link"] = _link(call, options, "next", {**after, "per_page": str(parameters.per_page)})
     return JSONResponse(documents, 200, headers)
 
 
+def offset_page(call: Call[Any], options: ApiOptions, part: ListPart[Any], documents: Sequence[Document]) -> Response:
+    """The response with a page of a list that is cut by an offset."""
+    return JSONResponse(documents, 200, _offset_headers(call, options, part))
+
+
 def _offset_headers(call: Call[Any], options: ApiOptions, part: ListPart[Any]) -> dict[str, str]:
-    parameters: ListShape = call.parameters
+    parameters: PageShape = call.parameters
     number, size = parameters.page, parameters.per_page
     headers = {
         "X-Page": str(number),

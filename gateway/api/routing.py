@@ -42,7 +42,9 @@ class Route(Generic[S]):
 
     `pattern`: `{NAME}` stands for one segment. `kind`: what the log names it. `anonymous`: whether it may be requested
     without a token; `jobs`: whether the token of a job is taken. `status`: of a success. `conflicts`: whether it may be
-    refused because of something else, 409; `unique`: because there is the same already, 422. `answer`: the name of the
+    refused because of something else, 409; `unique`: because there is the same already, 422. `administrators`: whether
+    it is for administrators of the server alone; `any_scope`: whether a personal token of whatever scope opens it;
+    `rotates`: whether a revoked token, by being sent to it, ends those that took its place. `answer`: the name of the
     document of a success in the description of the API, and `preview` that of one by which a dry run is answered, with
     200; empty for none.
     """
@@ -57,6 +59,9 @@ class Route(Generic[S]):
     status: int = 200
     conflicts: bool = False
     unique: bool = False
+    administrators: bool = False
+    any_scope: bool = False
+    rotates: bool = False
     answer: str = ""
     preview: str = ""
 

@@ -14,6 +14,11 @@ _REPOSITORY = (
 )
 _TAG = "name:string path:string location:string"
 _PERSON = "id:integer username:string name:string state:string avatar_url:string? web_url:string"
+_PERSONAL_TOKEN = (
+    "id:integer name:string description:string? revoked:boolean created_at:time scopes:array user_id:integer "
+    "last_used_at:time? active:boolean expires_at:string?"
+)
+_DEPLOY_TOKEN = "id:integer name:string username:string expires_at:time? scopes:array revoked:boolean expired:boolean"
 _PLACE = "id:integer name:string path:string"
 
 _FIELDS: Mapping[str, str] = {
@@ -42,6 +47,12 @@ _FIELDS: Mapping[str, str] = {
     "minimum_access_level_for_push:string? minimum_access_level_for_delete:string?",
     "TagRule": "id:integer project_id:integer tag_name_pattern:string minimum_access_level_for_push:string? "
     "minimum_access_level_for_delete:string? immutable:boolean",
+    "Account": f"{_PERSON} locked:boolean* created_at:time* email:string?* external:boolean* is_admin:boolean* "
+    "two_factor_enabled:boolean*",
+    "PersonalToken": _PERSONAL_TOKEN,
+    "NewPersonalToken": f"{_PERSONAL_TOKEN} token:string",
+    "DeployToken": _DEPLOY_TOKEN,
+    "NewDeployToken": f"{_DEPLOY_TOKEN} token:string",
     "Version": "version:string revision:string",
     "Metadata": "version:string revision:string kas:object enterprise:boolean",
     "Refusal": "message:any* error:string* error_description:string* scope:string*",
@@ -59,6 +70,9 @@ _LISTS: Mapping[str, str] = {
     "Members": "Member",
     "RepositoryRules": "RepositoryRule",
     "TagRules": "TagRule",
+    "Accounts": "Account",
+    "PersonalTokens": "PersonalToken",
+    "DeployTokens": "DeployToken",
 }
 """Names of lists, and of what they hold."""
 

@@ -96,8 +96,8 @@ Text = Annotated[str, BeforeValidator(_plain)]
 SearchText = Annotated[str, BeforeValidator(_plain), Field(max_length=SEARCH_LIMIT)]
 
 
-class ListShape(Shape):
-    """Parameters of a list: the page, what is searched for, and the direction."""
+class PageShape(Shape):
+    """Parameters of a list: the page, and what is searched for."""
 
     page: Annotated[int, Field(ge=1, le=LAST_PAGE, description="The number of the page, from 1.")] = 1
     per_page: Annotated[
@@ -105,8 +105,13 @@ class ListShape(Shape):
         BeforeValidator(_at_most),
         Field(ge=1, le=MOST_PER_PAGE, description="Entries of a page; more than 100 means 100."),
     ] = PER_PAGE
+    search: Annotated[SearchText, Field(description="Only entries whose name holds this text.")] = ""
+
+
+class ListShape(PageShape):
+    """Parameters of a list whose pages may begin after an entry, too, and that is sorted in a direction."""
+
     pagination: Annotated[
         Literal["keyset"] | None, Field(description="`keyset`: pages begin after an entry, and are not counted."), Blank
     ] = None
-    search: Annotated[SearchText, Field(description="Only entries whose name holds this text.")] = ""
     sort: Annotated[Literal["asc", "desc"], Field(description="The direction of the order.")] = "asc"

@@ -14,9 +14,9 @@ from gateway.namespaces.role import Role
 
 
 class Action(Enum):
-    """Kind of access: three to a repository, and `admin` to the settings of a project or a group. Four more are those
+    """Kind of access: three to a repository, and `admin` to the settings of a project or a group. Five more are those
     of the REST API: to know that a project or group exists, to delete one tag, to delete, move or restore whole
-    repositories, and to dispose of a whole project or group."""
+    repositories, to dispose of a whole project or group, and to see its tokens."""
 
     PULL = "pull"
     PUSH = "push"
@@ -26,6 +26,7 @@ class Action(Enum):
     DELETE_TAG = "delete-tag"
     MANAGE = "manage"
     OWN = "own"
+    TOKENS = "tokens"
 
 
 class Audience(Enum):
@@ -62,10 +63,11 @@ ROLES: Mapping[Action, Role] = {
     Action.DELETE_TAG: Role.DEVELOPER,
     Action.MANAGE: Role.MAINTAINER,
     Action.OWN: Role.OWNER,
+    Action.TOKENS: Role.MAINTAINER,
 }
 """Weakest role in a project for what is no pull; neither visibility nor the access level `private` changes it."""
 
-SETTINGS = frozenset({Action.ADMIN, Action.OWN})
+SETTINGS = frozenset({Action.ADMIN, Action.OWN, Action.TOKENS})
 """Actions that concern no content: those of a project whose registry is disabled, too; no job does them."""
 
 JOB_ROLES: Mapping[Action, Role] = {
@@ -82,8 +84,12 @@ CREATE: Role = Role.DEVELOPER
 GROUP_PULL: Role = Role.GUEST
 """Weakest role in a group, or above it, for pulls through its dependency proxy."""
 
-GROUP_ADMIN: Role = Role.OWNER
-"""Weakest role in a group, or above it, for its settings."""
+GROUP_ROLES: Mapping[Action, Role] = {
+    Action.ADMIN: Role.OWNER,
+    Action.OWN: Role.OWNER,
+    Action.TOKENS: Role.MAINTAINER,
+}
+"""Weakest role in a group, or above it, for its settings, and for seeing its tokens."""
 
 KNOWS: Mapping[Visibility, Cell] = {
     Visibility.PUBLIC: (Audience.EVERYBODY,),
@@ -101,6 +107,7 @@ PERSONAL_SCOPES: Mapping[Action, frozenset[Scope]] = {
     Action.DELETE_TAG: frozenset({Scope.API}),
     Action.MANAGE: frozenset({Scope.API}),
     Action.OWN: frozenset({Scope.API}),
+    Action.TOKENS: frozenset({Scope.API, Scope.READ_API}),
 }
 """Scopes of a personal token of which one is needed, beside the user's own right. `write_registry` carries pulls,
 since clients that push ask for both."""
@@ -114,6 +121,7 @@ DEPLOY_SCOPES: Mapping[Action, frozenset[Scope]] = {
     Action.DELETE_TAG: frozenset(),
     Action.MANAGE: frozenset(),
     Action.OWN: frozenset(),
+    Action.TOKENS: frozenset(),
 }
 """Scopes of a deploy token of which one is needed; where there is none, no deploy token may do it."""
 

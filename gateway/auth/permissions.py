@@ -16,8 +16,8 @@ from gateway.auth.matrix import (
     CHANGING_SCOPES,
     CREATE,
     DEPLOY_SCOPES,
-    GROUP_ADMIN,
     GROUP_PULL,
+    GROUP_ROLES,
     JOB_ROLES,
     KNOWS,
     PERSONAL_SCOPES,
@@ -126,6 +126,8 @@ class AbsentTarget:
 
 
 Target = ProjectTarget | DependencyProxyTarget | AbsentTarget
+
+_GROUP_VERBS = {Action.ADMIN: "administer", Action.OWN: "administer", Action.TOKENS: "see its tokens"}
 
 PULL_ONLY = "images of an upstream can only be pulled"
 
@@ -373,7 +375,7 @@ def _list_hint(principal: Principal, target: ProjectTarget, cell: Cell, now: dat
 
 def _decide_proxy(principal: Principal, action: Action, target: DependencyProxyTarget, now: datetime) -> Decision:
     if action in SETTINGS:
-        return _decide_group_admin(principal, target, now)
+        return _decide_group_admin(principal, action, target, now)
     if action is Action.KNOW:
         return _decide_group_knowledge(principal, target, now)
     decision = _decide_proxy_pull(principal, target, now)
@@ -437,14 +439,15 @@ def _decide_deploy_token_at_proxy(principal: Principal, target: DependencyProxyT
     return _decide_deploy_token(principal, Action.PULL, f"group {target.group.path!r}", in_reach)
 
 
-def _decide_group_admin(principal: Principal, target: DependencyProxyTarget, now: datetime) -> Decision:
+def _decide_group_admin(principal: Principal, action: Action, target: DependencyProxyTarget, now: datetime) -> Decision:
     group = target.group
     has_person = principal.kind in (PrincipalKind.USER, PrincipalKind.PERSONAL_TOKEN)
     person = _person_at(principal.user if has_person else None, target.way, target.standing.members, now)
-    rule = f"{_words((GROUP_ADMIN,))}, here or above, may administer"
+    cell: Cell = (GROUP_ROLES[action],)
+    rule = f"{_words(cell)}, here or above, may {_GROUP_VERBS[action]}"
     reason = f"{describe(principal)} is {_role_words(person)} of group {group.path!r}: {rule}"
     known = person.meets(KNOWS[group.visibility])
-    return _decide_by_role(principal, Action.ADMIN, person.meets((GROUP_ADMIN,)), known, reason)
+    return _decide_by_role(principal, action, person.meets(cell), known, reason)
 
 
 def _decide_group_knowledge(principal: Principal, target: DependencyProxyTarget, now: datetime) -> Decision:
@@ -516,6 +519,14 @@ def missing_api_scope(principal: Principal, *, changes: bool) -> str:
     if not isinstance(token, PersonalToken) or not needed.isdisjoint(token.scopes):
         return ""
     return _scope_words(describe(principal), "a change" if changes else "reading", token.scopes, needed)
+
+
+def no_administrator(principal: Principal) -> str:
+    """Why a principal may not administer a server; empty where it may, as far as its scopes let it."""
+    is_person = principal.kind in (PrincipalKind.USER, PrincipalKind.PERSONAL_TOKEN)
+    if is_person and principal.user is not None and principal.user.is_active_admin:
+        return ""
+    return f"{describe(principal)} is no administrator of this server"
 
 
 def _everybody(cell: Cell) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -24,8 +25,8 @@ from gateway.cli.refusals import Refused
 from gateway.cli.session import Session, with_session
 from gateway.db import deploy_tokens, groups, paths, projects
 from gateway.db.connection import Connection
-from gateway.namespaces.credential_rules import new_deploy_token
-from gateway.namespaces.credentials import CredentialKind, DeployToken, Scope, hash_secret, new_secret
+from gateway.directory.token_administration import DeployTokenAdministration
+from gateway.namespaces.credentials import DeployToken, Scope
 from gateway.namespaces.node import NodeKey, NodeKind
 from gateway.settings.tables import Settings
 
@@ -74,8 +75,7 @@ class TokenOptions:
 @with_session
 def create(session: Session, node: NodeOptions, options: TokenOptions) -> None:
     """Create a token, which is shown this once; it does not expire unless that is given."""
-    secret = new_secret(CredentialKind.DEPLOY_TOKEN)
-    document = asyncio.run(_create(session.settings, node, options, hash_secret(secret)))
+    document, secret = asyncio.run(_create(session.settings, node, options))
     print_token(session, "created deploy token", document, secret)
 
 
@@ -94,16 +94,18 @@ def revoke(session: Session, token_id: CredentialId) -> None:
     print_token(session, "revoked deploy token", asyncio.run(_revoke(session.settings, token_id, now)))
 
 
-async def _create(settings: Settings, node: NodeOptions, options: TokenOptions, secret_hash: str) -> Document:
+async def _create(settings: Settings, node: NodeOptions, options: TokenOptions) -> tuple[Document, str]:
+    """Make a token; returns its document, and its secret."""
     now = datetime.now(UTC)
     ends = moment_of(options.expires, now)
-    async with open_existing(settings) as database, database.write() as connection:
-        key = await node.find(connection)
+    async with open_existing(settings) as database:
+        key = await database.query(node.find)
         if key is None:
             raise Refused("a deploy token belongs to a project or to a group: give --project or --group")
-        token = new_deploy_token(key, options.name, options.username, options.scope, ends, now)
-        stored = await deploy_tokens.create(connection, token, secret_hash)
-        return _document(stored, (await paths.get_of(connection, key)).path, now)
+        administration = DeployTokenAdministration(database, lambda: now)
+        made = await administration.create(key, options.name, options.username, options.scope, ends)
+        path = await database.query(partial(paths.get_of, key=key))
+        return _document(made.token, path.path, now), made.secret
 
 
 async def _list(settings: Settings, node: NodeOptions, now: datetime) -> list[Document]:
@@ -114,9 +116,10 @@ async def _list(settings: Settings, node: NodeOptions, now: datetime) -> list[Do
 
 
 async def _revoke(settings: Settings, token_id: int, now: datetime) -> Document:
-    async with open_existing(settings) as database, database.write() as connection:
-        token = await deploy_tokens.revoke(connection, token_id, now)
-        return _document(token, (await paths.get_of(connection, token.node)).path, now)
+    async with open_existing(settings) as database:
+        token = await DeployTokenAdministration(database, lambda: now).revoke(token_id)
+        path = await database.query(partial(paths.get_of, key=token.node))
+        return _document(token, path.path, now)
 
 
 def _document(token: DeployToken, path: str, now: datetime) -> Document:

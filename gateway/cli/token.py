@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -21,8 +22,8 @@ from gateway.cli.output import Document
 from gateway.cli.plain_options import plain_app
 from gateway.cli.session import Session, with_session
 from gateway.db import personal_tokens, users
-from gateway.namespaces.credential_rules import new_personal_token
-from gateway.namespaces.credentials import CredentialKind, PersonalToken, Scope, hash_secret, new_secret
+from gateway.directory.token_administration import Issued, PersonalTokenAdministration
+from gateway.namespaces.credentials import PersonalToken, Scope
 from gateway.namespaces.node import NodeKey, NodeKind
 from gateway.settings.tables import Settings
 
@@ -38,11 +39,9 @@ Scopes = Annotated[list[Scope], typer.Option("--scope", help="What the token may
 @with_session
 def create(session: Session, user: Owner, scope: Scopes, name: TokenName, expires: Expires = None) -> None:
     """Create a token, which is shown this once; it expires within 365 days, the default."""
-    secret = new_secret(CredentialKind.PERSONAL_TOKEN)
     now = datetime.now(UTC)
-    ends = moment_of(expires, now)
-    token = asyncio.run(_create(session.settings, user, name, scope, ends, now, hash_secret(secret)))
-    print_token(session, "created personal access token", _document(token, user, now), secret)
+    made = asyncio.run(_create(session.settings, user, name, scope, moment_of(expires, now), now))
+    print_token(session, "created personal access token", _document(made.token, user, now), made.secret)
 
 
 @app.command("list")
@@ -64,18 +63,11 @@ def revoke(session: Session, token_id: CredentialId) -> None:
 
 
 async def _create(
-    settings: Settings,
-    username: str,
-    name: str,
-    scopes: list[Scope],
-    ends: datetime | None,
-    now: datetime,
-    secret_hash: str,
-) -> PersonalToken:
-    async with open_existing(settings) as database, database.write() as connection:
-        user = await users.get(connection, username)
-        token = new_personal_token(user, name, scopes, ends, now)
-        return await personal_tokens.create(connection, token, secret_hash)
+    settings: Settings, username: str, name: str, scopes: list[Scope], ends: datetime | None, now: datetime
+) -> Issued[PersonalToken]:
+    async with open_existing(settings) as database:
+        user = await database.query(partial(users.get, name=username))
+        return await PersonalTokenAdministration(database, lambda: now).create(user.id, name, scopes, ends)
 
 
 async def _list(settings: Settings, username: str | None, now: datetime) -> list[Document]:
@@ -87,9 +79,10 @@ async def _list(settings: Settings, username: str | None, now: datetime) -> list
 
 
 async def _revoke(settings: Settings, token_id: int, now: datetime) -> Document:
-    async with open_existing(settings) as database, database.write() as connection:
-        token = await personal_tokens.revoke(connection, token_id, now)
-        return _document(token, (await users.get_by_id(connection, token.user_id)).name, now)
+    async with open_existing(settings) as database:
+        token = await PersonalTokenAdministration(database, lambda: now).revoke(token_id)
+        user = await database.query(partial(users.get_by_id, id=token.user_id))
+        return _document(token, user.name, now)
 
 
 def _owner(token: PersonalToken) -> NodeKey:

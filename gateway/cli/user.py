@@ -1,8 +1,9 @@
 """`user`: the people who have a login, each with a namespace for projects."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -14,14 +15,15 @@ from gateway.cli.password_file import read_password
 from gateway.cli.plain_options import plain_app
 from gateway.cli.readable import changes
 from gateway.cli.refusals import warn_of_host
-from gateway.cli.session import Session, given, with_session
+from gateway.cli.session import Session, with_session
 from gateway.db import users
 from gateway.db.connection import Connection
-from gateway.keys import root_password
+from gateway.db.engine import Database
+from gateway.directory.user_administration import UserAdministration
 from gateway.keys.sealing import KEYS_DIRECTORY
 from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.paths import parse_user_name
-from gateway.namespaces.user import ROOT, User, check_password
+from gateway.namespaces.user import User, UserChanges, check_password
 from gateway.settings.tables import Settings
 
 app = plain_app()
@@ -68,16 +70,9 @@ class UserOptions:
 
         return hash_password(password)
 
-    def apply(self, user: User, password_hash: str | None, now: datetime) -> User:
-        """Return the user with the given properties."""
-        changed = replace(
-            user,
-            admin=given(self.admin, user.admin),
-            external=given(self.external, user.external),
-            email=given(self.email, user.email) or None,
-            blocked=given(self.block, user.blocked),
-        )
-        return changed if password_hash is None else changed.with_password(password_hash, now)
+    def changes(self) -> UserChanges:
+        """The given properties. Raises Refused, PasswordRefused."""
+        return UserChanges(self.admin, self.external, self.email, self.block, self.hash_password())
 
 
 @app.command()
@@ -85,7 +80,7 @@ class UserOptions:
 def create(session: Session, name: UserName, options: UserOptions) -> None:
     """Create a user; one without a password can only use tokens."""
     parse_user_name(name)
-    user = asyncio.run(_create(session.settings, name, options, options.hash_password()))
+    user = asyncio.run(_create(session.settings, name, options.changes()))
     warn_of_host(name)
     _print_done(session, user, "created")
 
@@ -110,10 +105,7 @@ def show(session: Session, name: UserName) -> None:
 @with_session
 def update(session: Session, name: UserName, options: UserOptions) -> None:
     """Change the given properties of a user; the others stay. A running server applies them to its next request."""
-    password_hash = options.hash_password()
-    before, user = asyncio.run(_update(session.settings, name, options, password_hash))
-    if name == ROOT and password_hash is not None:
-        root_password.drop(session.settings.data / KEYS_DIRECTORY)
+    before, user = asyncio.run(_update(session.settings, name, options.changes()))
     told = changes(_shown(before), _shown(user), datetime.now(UTC))
     session.print(_document(user), lambda: print(f"updated user {name}: {told}"))
 
@@ -123,17 +115,12 @@ def update(session: Session, name: UserName, options: UserOptions) -> None:
 def delete(session: Session, name: UserName) -> None:
     """Delete a user with the user's memberships and tokens; the namespace must hold no project."""
     user = asyncio.run(_delete(session.settings, name))
-    if name == ROOT:
-        root_password.drop(session.settings.data / KEYS_DIRECTORY)
     _print_done(session, user, "deleted")
 
 
-async def _create(settings: Settings, name: str, options: UserOptions, password_hash: str | None) -> User:
-    async with open_made(settings) as database, database.write() as connection:
-        now = datetime.now(UTC)
-        user = options.apply(await users.create(connection, name, now), password_hash, now)
-        await users.update(connection, user)
-        return await users.get(connection, name)
+async def _create(settings: Settings, name: str, given: UserChanges) -> User:
+    async with open_made(settings) as database:
+        return await _administration(database, settings).create(name, given)
 
 
 async def _read_page(connection: Connection, after: str, limit: int) -> list[User]:
@@ -145,17 +132,21 @@ async def _get(settings: Settings, name: str) -> User:
         return await users.get(connection, name)
 
 
-async def _update(settings: Settings, name: str, options: UserOptions, password_hash: str | None) -> tuple[User, User]:
+async def _update(settings: Settings, name: str, given: UserChanges) -> tuple[User, User]:
     """Change a user; returns the user as before, and as now."""
-    async with open_existing(settings) as database, database.write() as connection:
-        before = await users.get(connection, name)
-        await users.update(connection, options.apply(before, password_hash, datetime.now(UTC)))
-        return before, await users.get(connection, name)
+    async with open_existing(settings) as database:
+        found = await database.query(partial(users.get, name=name))
+        return await _administration(database, settings).update(found.id, given)
 
 
 async def _delete(settings: Settings, name: str) -> User:
-    async with open_existing(settings) as database, database.write() as connection:
-        return await users.delete(connection, name)
+    async with open_existing(settings) as database:
+        found = await database.query(partial(users.get, name=name))
+        return await _administration(database, settings).delete(found.id)
+
+
+def _administration(database: Database, settings: Settings) -> UserAdministration:
+    return UserAdministration(database, settings.data / KEYS_DIRECTORY, lambda: datetime.now(UTC))
 
 
 def _print_done(session: Session, user: User, done: str) -> None:

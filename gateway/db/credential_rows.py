@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, Table, delete, func, select
+from sqlalchemy import Column, ColumnElement, Table, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db.changes import Concern, announce_all
@@ -30,6 +30,11 @@ def scopes_to_text(scopes: Collection[Scope]) -> str:
 def scopes_from_text(text: str) -> frozenset[Scope]:
     """The scopes that `scopes_to_text` wrote."""
     return frozenset(map(Scope, text.split()))
+
+
+def not_expired(table: Table, now: datetime) -> ColumnElement[bool]:
+    """Whether the clock has not ended a token, which may last for ever."""
+    return or_(table.c.expires_at.is_(None), table.c.expires_at > now)
 
 
 async def announce_credential(connection: AsyncConnection, ref: CredentialRef, secret_hash: str) -> None:

@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db.credential_rows import announce_credential, prune, scopes_from_text, scopes_to_text
+from gateway.db.credential_rows import announce_credential, not_expired, prune, scopes_from_text, scopes_to_text
 from gateway.db.schema import deploy_tokens, jobs
 from gateway.namespaces.credential_rules import TOKEN_OF_JOBS, default_username
 from gateway.namespaces.credentials import CredentialKind, CredentialRef, DeployToken
@@ -61,8 +61,8 @@ async def list_all(connection: AsyncConnection, node: NodeKey | None = None) -> 
     """List the tokens of a project or group, or all, in the order in which they were made; also those that ended."""
     rows = select(deploy_tokens).order_by(deploy_tokens.c.id)
     if node is not None:
-        rows = rows.where(_of(node))
-    return [_token(row) for row in await connection.execute(rows)]
+        rows = rows.where(is_of(node))
+    return [to_deploy_token(row) for row in await connection.execute(rows)]
 
 
 async def find_for_jobs(connection: AsyncConnection, nodes: Sequence[NodeKey], now: datetime) -> DeployToken | None:
@@ -70,12 +70,12 @@ async def find_for_jobs(connection: AsyncConnection, nodes: Sequence[NodeKey], n
     valid = and_(
         deploy_tokens.c.name == TOKEN_OF_JOBS,
         deploy_tokens.c.revoked_at.is_(None),
-        or_(deploy_tokens.c.expires_at.is_(None), deploy_tokens.c.expires_at > now),
+        not_expired(deploy_tokens, now),
     )
     for node in nodes:
-        newest = select(deploy_tokens).where(_of(node), valid).order_by(deploy_tokens.c.id.desc()).limit(1)
+        newest = select(deploy_tokens).where(is_of(node), valid).order_by(deploy_tokens.c.id.desc()).limit(1)
         if row := (await connection.execute(newest)).first():
-            return _token(row)
+            return to_deploy_token(row)
     return None
 
 
@@ -98,17 +98,8 @@ async def revoke(connection: AsyncConnection, token_id: int, now: datetime) -> D
     return replace(token, revoked_at=now)
 
 
-def _of(node: NodeKey) -> ColumnElement[bool]:
-    column = deploy_tokens.c.group_id if node.kind is NodeKind.GROUP else deploy_tokens.c.project_id
-    return column == node.id
-
-
-async def _find(connection: AsyncConnection, condition: ColumnElement[bool]) -> DeployToken | None:
-    row = (await connection.execute(select(deploy_tokens).where(condition))).first()
-    return _token(row) if row else None
-
-
-def _token(row: Row[Any]) -> DeployToken:
+def to_deploy_token(row: Row[Any]) -> DeployToken:
+    """The token of a row."""
     in_group = row.group_id is not None
     return DeployToken(
         row.id,
@@ -121,3 +112,14 @@ def _token(row: Row[Any]) -> DeployToken:
         row.revoked_at,
         row.last_used_at,
     )
+
+
+def is_of(node: NodeKey) -> ColumnElement[bool]:
+    """Whether a token belongs to a project or group itself."""
+    column = deploy_tokens.c.group_id if node.kind is NodeKind.GROUP else deploy_tokens.c.project_id
+    return column == node.id
+
+
+async def _find(connection: AsyncConnection, condition: ColumnElement[bool]) -> DeployToken | None:
+    row = (await connection.execute(select(deploy_tokens).where(condition))).first()
+    return to_deploy_token(row) if row else None

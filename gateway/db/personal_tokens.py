@@ -4,10 +4,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db.credential_rows import announce_credential, prune, scopes_from_text, scopes_to_text
+from gateway.db.credential_rows import announce_credential, not_expired, prune, scopes_from_text, scopes_to_text
 from gateway.db.schema import personal_tokens
 from gateway.namespaces.credentials import PersonalToken
 from gateway.namespaces.errors import PersonalTokenUnknown
@@ -25,6 +25,8 @@ async def create(connection: AsyncConnection, token: PersonalToken, secret_hash:
         "scopes": scopes_to_text(token.scopes),
         "created_at": token.created_at,
         "expires_at": token.expires_at,
+        "description": token.description or None,
+        "family_id": token.family_id,
     }
     row = insert(personal_tokens).values(values).returning(personal_tokens.c.id)
     stored = replace(token, id=(await connection.execute(row)).scalar_one())
@@ -53,7 +55,7 @@ async def list_all(connection: AsyncConnection, user_id: int | None = None) -> l
     rows = select(personal_tokens).order_by(personal_tokens.c.id)
     if user_id is not None:
         rows = rows.where(personal_tokens.c.user_id == user_id)
-    return [_token(row) for row in await connection.execute(rows)]
+    return [to_personal_token(row) for row in await connection.execute(rows)]
 
 
 async def revoke(connection: AsyncConnection, token_id: int, now: datetime) -> PersonalToken:
@@ -67,12 +69,18 @@ async def revoke(connection: AsyncConnection, token_id: int, now: datetime) -> P
     return replace(token, revoked_at=now)
 
 
-async def _find(connection: AsyncConnection, condition: ColumnElement[bool]) -> PersonalToken | None:
-    row = (await connection.execute(select(personal_tokens).where(condition))).first()
-    return _token(row) if row else None
+async def revoke_family(connection: AsyncConnection, token: PersonalToken, now: datetime) -> list[PersonalToken]:
+    """End those tokens of a family that have not ended, and return them. `token`: any of the family."""
+    first = token.id if token.family_id is None else token.family_id
+    of_family = or_(personal_tokens.c.id == first, personal_tokens.c.family_id == first)
+    valid = and_(personal_tokens.c.revoked_at.is_(None), not_expired(personal_tokens, now))
+    # The user is in the condition for its index: a family belongs to one.
+    rows = select(personal_tokens.c.id).where(personal_tokens.c.user_id == token.user_id, of_family, valid)
+    return [await revoke(connection, number, now) for (number,) in (await connection.execute(rows)).all()]
 
 
-def _token(row: Row[Any]) -> PersonalToken:
+def to_personal_token(row: Row[Any]) -> PersonalToken:
+    """The token of a row."""
     return PersonalToken(
         row.id,
         row.user_id,
@@ -82,4 +90,11 @@ def _token(row: Row[Any]) -> PersonalToken:
         row.expires_at,
         row.revoked_at,
         row.last_used_at,
+        row.description or "",
+        row.family_id,
     )
+
+
+async def _find(connection: AsyncConnection, condition: ColumnElement[bool]) -> PersonalToken | None:
+    row = (await connection.execute(select(personal_tokens).where(condition))).first()
+    return to_personal_token(row) if row else None

@@ -146,7 +146,8 @@ members = Table(
 )
 
 # Tokens rest as SHA-256 in hex; `scopes` are words with spaces between them. Revoked ones are kept, so that whoever
-# presents one is told so.
+# presents one is told so. `family_id`: the first of the tokens of which this one is a rotation; NULL for one that is
+# none.
 personal_tokens = Table(
     "personal_tokens",
     metadata,
@@ -159,6 +160,8 @@ personal_tokens = Table(
     Column("expires_at", Moment),
     Column("revoked_at", Moment),
     Column("last_used_at", Moment),
+    Column("description", StoredText(255)),
+    Column("family_id", StoredId),
     sqlite_autoincrement=True,
 )
 

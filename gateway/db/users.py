@@ -44,7 +44,7 @@ async def create(
     await _check_email(connection, user)
     values = {**_columns(user), "name": name, "created_at": now}
     row = (await connection.execute(insert_into(_users).values(values).returning(_users))).one()
-    stored = _user(row)
+    stored = to_user(row)
     await paths.take(connection, name, stored.key)
     await _announce_arrival(connection, stored)
     return stored
@@ -82,7 +82,7 @@ async def get_by_id(connection: AsyncConnection, id: int) -> User:
 async def list_all(connection: AsyncConnection, *, after: str = "", limit: int | None = None) -> list[User]:
     """List users in the order of their names: all, or the first ones `after` a name."""
     rows = await connection.execute(select(_users).where(_users.c.name > after).order_by(_users.c.name).limit(limit))
-    return [_user(row) for row in rows]
+    return [to_user(row) for row in rows]
 
 
 async def find_all(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, User]:
@@ -90,7 +90,7 @@ async def find_all(connection: AsyncConnection, ids: Iterable[int]) -> dict[int,
     found: dict[int, User] = {}
     for batch in batches(set(ids)):
         rows = await connection.execute(select(_users).where(_users.c.id.in_(batch)))
-        found.update((row.id, _user(row)) for row in rows)
+        found.update((row.id, to_user(row)) for row in rows)
     return found
 
 
@@ -139,7 +139,7 @@ async def delete(connection: AsyncConnection, name: str) -> User:
 
 async def _find(connection: AsyncConnection, which: Any) -> User | None:
     row = (await connection.execute(select(_users).where(which))).first()
-    return _user(row) if row else None
+    return to_user(row) if row else None
 
 
 async def _is_dispensable(connection: AsyncConnection, user: User) -> bool:
@@ -165,6 +165,11 @@ async def _announce_arrival(connection: AsyncConnection, user: User) -> None:
     await announce(connection, Concern.USER, user.name)
 
 
+def to_user(row: Row[Any]) -> User:
+    """The user of a row."""
+    return User(**row._mapping)
+
+
 def _columns(user: User) -> dict[str, object]:
     """The columns that an update may change."""
     return {
@@ -175,7 +180,3 @@ def _columns(user: User) -> dict[str, object]:
         "password_hash": user.password_hash,
         "password_changed_at": user.password_changed_at,
     }
-
-
-def _user(row: Row[Any]) -> User:
-    return User(**row._mapping)

@@ -2,9 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Select, func, select
+from sqlalchemy import Column, ColumnElement, Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 T = TypeVar("T")
@@ -55,10 +56,14 @@ async def read_part(
 
 def cut(query: "Select[Any]", column: "ColumnElement[Any] | Column[Any]", window: ListWindow) -> "Select[Any]":
     """Cut a window out of the rows of a query, sorted by a column whose values are unique."""
+    return in_order(query, column, window).limit(window.limit).offset(window.offset or None)
+
+
+def in_order(query: "Select[Any]", column: "ColumnElement[Any] | Column[Any]", window: ListWindow) -> "Select[Any]":
+    """Sort the rows of a query by a column whose values are unique, from the value on after which the window begins."""
     if window.after is not None:
         query = query.where(column < window.after if window.descending else column > window.after)
-    ordered = query.order_by(column.desc() if window.descending else column)
-    return ordered.limit(window.limit).offset(window.offset or None)
+    return query.order_by(column.desc() if window.descending else column)
 
 
 def holds(column: "Column[str]", search: str) -> ColumnElement[bool]:
@@ -70,3 +75,21 @@ async def count(connection: AsyncConnection, query: "Select[Any]") -> int:
     """Count the rows of a query, as far as COUNTED and one more."""
     some = query.order_by(None).limit(COUNTED + 1).subquery()
     return int(await connection.scalar(select(func.count()).select_from(some)) or 0)
+
+
+async def read_rows(
+    connection: AsyncConnection,
+    query: "Select[Any]",
+    window: ListWindow,
+    make: "Callable[[Row[Any]], T]",
+    *,
+    counted: bool,
+) -> ListPart[T]:
+    """Read a part of the rows of a query, which are in their order, as `read_part` does. `make`: makes an entry of a
+    row."""
+
+    async def rows(connection: AsyncConnection, window: ListWindow) -> list[T]:
+        found = await connection.execute(query.limit(window.limit).offset(window.offset or None))
+        return [make(row) for row in found]
+
+    return await read_part(connection, rows, partial(count, query=query), window, counted=counted)

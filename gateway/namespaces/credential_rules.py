@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -21,6 +21,9 @@ PERSONAL_TOKEN_LIFETIME = timedelta(days=365)
 A deploy token belongs to no person who may leave, so it may last for ever.
 """
 
+ROTATED_LIFETIME = timedelta(days=7)
+"""Lifetime of the token that takes the place of another one, for which none is given: GitLab's default."""
+
 JOB_LIFETIME = timedelta(hours=1)
 """Lifetime of a job for which none is given: GitLab's default timeout of a job."""
 
@@ -37,6 +40,7 @@ AHEAD = timedelta(minutes=5)
 """Time by which the clock of the host that started a job may be ahead of another one's."""
 
 NAME_LIMIT = 255
+DESCRIPTION_LIMIT = 255
 REF_LIMIT = 255
 _USERNAME = re.compile(r"[a-zA-Z0-9.+_-]{1,255}")
 
@@ -85,7 +89,12 @@ def find_ending(credential: Credential, now: datetime) -> Ending | None:
 
 
 def new_personal_token(
-    user: User, name: str, scopes: Collection[Scope], expires_at: datetime | None, now: datetime
+    user: User,
+    name: str,
+    scopes: Collection[Scope],
+    expires_at: datetime | None,
+    now: datetime,
+    description: str = "",
 ) -> PersonalToken:
     """Make a personal access token; its id is 0 until it is stored. `expires_at`: None for the longest lifetime.
 
@@ -94,10 +103,24 @@ def new_personal_token(
     if user.blocked:
         raise CredentialInvalid(f"user {user.name!r} is blocked, and so are the user's tokens: unblock the user first")
     _check_name(name)
+    if len(description) > DESCRIPTION_LIMIT:
+        raise CredentialInvalid(f"the description has {len(description)} characters: use up to {DESCRIPTION_LIMIT}")
     checked = _check_scopes("a personal access token", scopes, frozenset(Scope))
     ends = expires_at or now + PERSONAL_TOKEN_LIFETIME
     check_lifetime(ends, PERSONAL_TOKEN_LIFETIME, now, "a personal access token")
-    return PersonalToken(0, user.id, name, checked, now, ends)
+    return PersonalToken(0, user.id, name, checked, now, ends, description=description)
+
+
+def rotation_of(token: PersonalToken, user: User, expires_at: datetime | None, now: datetime) -> PersonalToken:
+    """Make the token that takes the place of another one of the user; its id is 0 until it is stored.
+
+    `expires_at`: None for `ROTATED_LIFETIME`. Raises CredentialInvalid, also where the token has ended; ExpiryInvalid.
+    """
+    if (ending := find_ending(token, now)) is not None:
+        raise CredentialInvalid(f"personal access token {token.id} {ending}, and cannot be rotated: make a new one")
+    ends = expires_at or now + ROTATED_LIFETIME
+    made = new_personal_token(user, token.name, token.scopes, ends, now, token.description)
+    return replace(made, family_id=token.id if token.family_id is None else token.family_id)
 
 
 def new_deploy_token(

@@ -62,7 +62,11 @@ class CredentialRef:
 
 @dataclass(frozen=True, slots=True)
 class PersonalToken:
-    """Personal access token of a user."""
+    """Personal access token of a user.
+
+    `description`: empty for none. `family_id`: the first of the tokens of which this one is a rotation; None for one
+    that is none.
+    """
 
     id: int
     user_id: int
@@ -72,6 +76,8 @@ class PersonalToken:
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
+    description: str = ""
+    family_id: int | None = None
 
     @property
     def ref(self) -> CredentialRef:

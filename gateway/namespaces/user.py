@@ -58,6 +58,28 @@ class User:
         return replace(self, password_hash=password_hash, password_changed_at=now)
 
 
+@dataclass(frozen=True, slots=True)
+class UserChanges:
+    """Properties that a user is given; None leaves one as it is, and an empty `email` drops the address."""
+
+    admin: bool | None = None
+    external: bool | None = None
+    email: str | None = None
+    blocked: bool | None = None
+    password_hash: str | None = field(default=None, repr=False)
+
+    def applied_to(self, user: User, now: datetime) -> User:
+        """The user with these properties."""
+        changed = replace(
+            user,
+            admin=user.admin if self.admin is None else self.admin,
+            external=user.external if self.external is None else self.external,
+            email=(user.email if self.email is None else self.email) or None,
+            blocked=user.blocked if self.blocked is None else self.blocked,
+        )
+        return changed if self.password_hash is None else changed.with_password(self.password_hash, now)
+
+
 def new_user(name: str, now: datetime, email: str | None, admin: bool, external: bool) -> User:
     """A user as one is created, without a password; the id is 0 until it is stored.
 

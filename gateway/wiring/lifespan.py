@@ -38,6 +38,8 @@ from gateway.data_folder import CacheFolder, NativeFolder, server_name
 from gateway.db.engine import Database, DatabaseUnusable
 from gateway.directory.directory import Directory
 from gateway.directory.last_uses import LastUses
+from gateway.directory.token_administration import DeployTokenAdministration, PersonalTokenAdministration
+from gateway.directory.user_administration import UserAdministration
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.keys.signing import SigningKeys, SigningKeysUnusable
 from gateway.observability.cache_events import RecordedEvents, UpstreamTraffic, counting_into
@@ -118,6 +120,9 @@ async def open_services(
                     directory=directory,
                     authenticator=authenticator,
                     tokens=tokens,
+                    users=UserAdministration(database, settings.data / KEYS_DIRECTORY, utc_now),
+                    personal_tokens=PersonalTokenAdministration(database, utc_now),
+                    deploy_tokens=DeployTokenAdministration(database, utc_now),
                     upstreams=upstreams,
                     sealer=sealer,
                     pull_through=pull_through,

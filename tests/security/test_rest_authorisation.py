@@ -105,7 +105,8 @@ def rig(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[R
 def test_the_table_names_every_route_of_the_server() -> None:
     tree = SimpleNamespace(tree=None)
     native = SimpleNamespace(inventory=None, administration=SimpleNamespace(kept_until=None), bulk=None)
-    parts: Any = SimpleNamespace(directory=tree, native=native, audit=None, clock=None)
+    accounts = dict.fromkeys(("users", "personal_tokens", "deploy_tokens"))
+    parts: Any = SimpleNamespace(directory=tree, native=native, audit=None, clock=None, **accounts)
     table = route_table(parts, ApiOptions("", "", None))  # type: ignore[arg-type]
     assert set(read_table().routes) == {f"{route.method} {route.pattern}" for route in table.routes}
     assert read_table().jobs == {f"{route.method} {route.pattern}" for route in table.routes if route.jobs}

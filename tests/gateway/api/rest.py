@@ -63,9 +63,11 @@ class Rest:
         assert answer.status == status, answer.body
         return json.loads(answer.body)
 
-    async def send_json(self, method: str, path: str, document: object, **options: Any) -> Exchange:
+    async def send_json(
+        self, method: str, path: str, document: object, headers: Sequence[tuple[str, str]] = (), **options: Any
+    ) -> Exchange:
         """The response to a request with a JSON body."""
-        body, typed = json.dumps(document).encode(), [("Content-Type", "application/json")]
+        body, typed = json.dumps(document).encode(), [("Content-Type", "application/json"), *headers]
         return await self.call(method, path, body=body, headers=typed, **options)
 
     async def id_of(self, name: str) -> int:

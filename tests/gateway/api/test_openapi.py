@@ -13,7 +13,7 @@ from gateway.api.openapi import describe
 from gateway.api.options import ApiOptions
 from gateway.api.routing import Route
 from gateway.api.schemas import is_described
-from gateway.api.shapes import ListShape
+from gateway.api.shapes import PageShape
 from tests.gateway.api.rest import REPOSITORIES, URL, Rest, open_rest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -61,7 +61,7 @@ async def test_every_route_is_described_with_its_parameters(rest: Rest) -> None:
 
 async def test_every_list_says_its_headers_and_every_parameter_what_it_is(rest: Rest) -> None:
     for route in routes_of(rest):
-        if issubclass(route.shape, ListShape):
+        if issubclass(route.shape, PageShape):
             [operation] = describe([route], ApiOptions(URL, "", None))["paths"][route.pattern].values()  # type: ignore[arg-type,index]
             assert "Link" in operation["responses"]["200"]["headers"]
         assert all(name == "" or is_described(name) for name in (route.answer, route.preview)), route
@@ -96,6 +96,10 @@ async def documents(rest: Rest) -> dict[str, tuple[str, str, dict[str, Any]]]:
         "/groups": ("GET", "/groups", {}),
         "/namespaces": ("GET", "/namespaces", {}),
         "/groups/{id}/members": ("GET", "/groups/team/members", {}),
+        "/users": ("GET", "/users", {}),
+        "/users/{id}": ("GET", f"/users/{rest.surface.people['developer'].id}", {"who": "root"}),
+        "/personal_access_tokens": ("GET", "/personal_access_tokens", {}),
+        "/personal_access_tokens/self": ("GET", "/personal_access_tokens/self", {}),
     }
 
 
@@ -115,6 +119,21 @@ async def test_documents_are_those_that_are_described(rest: Rest) -> None:
     for pattern, (method, path, options) in (await documents(rest)).items():
         await check(rest, pattern, method, path, options)
         await check(rest, pattern, method, path, {"who": None, "headers": [("PRIVATE-TOKEN", "wrong")]})
+
+
+async def test_documents_of_tokens_are_those_that_are_described(rest: Rest) -> None:
+    new, root = {"scopes": "read_registry", "name": "new", "expires_at": "2099-01-01"}, {"who": "root"}
+    for place, pattern in (("/projects/team%2Fapp", "/projects/{id}"), ("/groups/team", "/groups/{id}")):
+        await check(rest, f"{pattern}/deploy_tokens", "POST", f"{place}/deploy_tokens", {**new, **root})
+        await check(rest, f"{pattern}/deploy_tokens", "GET", f"{place}/deploy_tokens", root)
+    await check(rest, "/deploy_tokens", "GET", "/deploy_tokens", root)
+    user, pattern = {"username": "new", "force_random_password": "true"}, "/users/{id}/personal_access_tokens"
+    await check(rest, "/users", "POST", "/users", {**user, **root})
+    path = f"/users/{rest.surface.people['newcomer'].id}/personal_access_tokens"
+    await check(rest, pattern, "POST", path, {"name": "new", "scopes": "api", **root})
+    [*_, last] = await rest.get("/personal_access_tokens", who="newcomer")
+    one = f"/personal_access_tokens/{last['id']}"
+    await check(rest, "/personal_access_tokens/{id}/rotate", "POST", f"{one}/rotate", {"who": "newcomer"})
 
 
 async def test_documents_of_changes_are_those_that_are_described(rest: Rest) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.auth.matrix import Action
-from gateway.auth.permissions import AbsentTarget, Decision, Refusal, decide, missing_api_scope
+from gateway.auth.permissions import AbsentTarget, Decision, Refusal, decide, missing_api_scope, no_administrator
 from gateway.auth.principal import ANONYMOUS, AccessList, Principal
 from gateway.namespaces.credentials import Scope
 from gateway.namespaces.node import NodeKey, NodeKind, Visibility
@@ -121,6 +121,7 @@ TABLES = {
     Action.KNOW: KNOWLEDGE,
     Action.DELETE_TAG: PUSHES,
     Action.MANAGE: DELETIONS,
+    Action.TOKENS: ADMINISTRATION,
 }
 
 
@@ -246,10 +247,10 @@ def test_a_credential_that_has_ended_opens_nothing(principal: Principal, change:
 # Personal tokens
 
 PERSONAL = """
-api             yes yes yes yes yes yes yes yes
-read_api        yes 403 403 403 yes 403 403 403
-read_registry   yes 403 403 403 403 403 403 403
-write_registry  yes yes yes 403 403 403 403 403
+api             yes yes yes yes yes yes yes yes yes
+read_api        yes 403 403 403 yes 403 403 403 yes
+read_registry   yes 403 403 403 403 403 403 403 403
+write_registry  yes yes yes 403 403 403 403 403 403
 """
 
 
@@ -277,8 +278,8 @@ def test_a_personal_token_never_does_more_than_its_user(scope: Scope, action: Ac
 # Deploy tokens
 
 DEPLOY = """
-read_registry   yes 403 403 403 403 403 403 403
-write_registry  yes yes 403 403 403 403 403 403
+read_registry   yes 403 403 403 403 403 403 403 403
+write_registry  yes yes 403 403 403 403 403 403 403
 """
 
 
@@ -324,11 +325,11 @@ def test_a_deploy_token_of_another_node_is_a_stranger(
 @pytest.mark.parametrize(
     ("role", "expected"),
     [
-        (None, ["404"] * 8),
-        (Role.GUEST, ["403", "403", "403", "403", "yes", "403", "403", "403"]),
-        (Role.REPORTER, ["yes", "403", "403", "403", "yes", "403", "403", "403"]),
-        (Role.DEVELOPER, ["yes", "yes", "yes", "403", "yes", "yes", "403", "403"]),
-        (Role.OWNER, ["yes", "yes", "yes", "403", "yes", "yes", "yes", "403"]),
+        (None, ["404"] * 9),
+        (Role.GUEST, ["403", "403", "403", "403", "yes", "403", "403", "403", "403"]),
+        (Role.REPORTER, ["yes", "403", "403", "403", "yes", "403", "403", "403", "403"]),
+        (Role.DEVELOPER, ["yes", "yes", "yes", "403", "yes", "yes", "403", "403", "403"]),
+        (Role.OWNER, ["yes", "yes", "yes", "403", "yes", "yes", "yes", "403", "403"]),
     ],
 )
 def test_a_job_deletes_in_its_own_project_where_its_user_is_a_developer(role: Role | None, expected: list[str]) -> None:
@@ -467,7 +468,14 @@ private   401 404 404 403 yes yes
 """
 
 
-@pytest.mark.parametrize(("action", "table"), [(Action.PULL, GROUP_PULLS), (Action.ADMIN, GROUP_ADMINISTRATION)])
+GROUP_TABLES = [
+    (Action.PULL, GROUP_PULLS),
+    (Action.ADMIN, GROUP_ADMINISTRATION),
+    (Action.TOKENS, GROUP_ADMINISTRATION),
+]
+
+
+@pytest.mark.parametrize(("action", "table"), GROUP_TABLES)
 @pytest.mark.parametrize("node", [OUTER, INNER], ids=str)
 def test_every_cell_of_a_closed_group(action: Action, table: str, node: NodeKey) -> None:
     columns: list[tuple[Principal, Role | None]] = [
@@ -483,6 +491,28 @@ def test_every_cell_of_a_closed_group(action: Action, table: str, node: NodeKey)
         for (principal, role), wanted in zip(columns, expected, strict=True):
             target = proxy_target(*([member(node, role)] if role else []), visibility=Visibility(visibility))
             assert shows(principal, action, target) == wanted, (line, role)
+
+
+def test_a_maintainer_sees_the_tokens_of_a_group_and_makes_none() -> None:
+    for role, expected in ((Role.DEVELOPER, ["403", "403"]), (Role.MAINTAINER, ["yes", "403"])):
+        target = proxy_target(member(OUTER, role))
+        assert [shows(person(), action, target) for action in (Action.TOKENS, Action.ADMIN)] == expected
+
+
+@pytest.mark.parametrize(
+    ("principal", "words"),
+    [
+        (person(ADMIN), ""),
+        (holder(Scope.API), "is no administrator"),
+        (person(replace(ADMIN, blocked=True)), "is no administrator"),
+        (replace(job(), user=ADMIN), "is no administrator"),
+        (ANONYMOUS, "is no administrator"),
+        (deployer(OUTER, Scope.WRITE_REGISTRY), "is no administrator"),
+    ],
+)
+def test_a_server_is_administered_by_administrators_themselves(principal: Principal, words: str) -> None:
+    refusal = no_administrator(principal)
+    assert words in refusal and bool(refusal) is bool(words)
 
 
 def test_a_member_of_something_below_a_group_is_no_member_of_it() -> None:
@@ -567,7 +597,7 @@ def bearer(principal: Principal, *words: str, name: str = NAME, hours: int = 1) 
     ],
 )
 def test_a_bearer_token_does_what_its_list_names(words: tuple[str, ...], expected: list[str]) -> None:
-    assert [shows(bearer(person(), *words), action, OWNED) for action in Action] == [*expected, *["401"] * 4]
+    assert [shows(bearer(person(), *words), action, OWNED) for action in Action] == [*expected, *["401"] * 5]
 
 
 @pytest.mark.parametrize("action", NEEDS_A_ROLE)

@@ -35,6 +35,8 @@ BACK_TO_0004 = (
     "ALTER TABLE groups DROP COLUMN as_of",
     "ALTER TABLE projects DROP COLUMN as_of",
     "ALTER TABLE projects DROP COLUMN pinned_at",
+    "ALTER TABLE personal_tokens DROP COLUMN description",
+    "ALTER TABLE personal_tokens DROP COLUMN family_id",
     "UPDATE alembic_version SET version_num = '0004'",
 )
 """Statements that take back what came after revision 0004."""

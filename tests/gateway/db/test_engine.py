@@ -295,7 +295,13 @@ async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade
         assert await tag_events.list_at(connection, repository.id, NOW) == []
 
 
+def take_back_0018(file: sqlite3.Connection) -> None:
+    for column in ("description", "family_id"):
+        file.execute(f"ALTER TABLE personal_tokens DROP COLUMN {column}")
+
+
 def take_back_0015(file: sqlite3.Connection) -> None:
+    take_back_0018(file)
     for table in ("bulk_deletions", "protection_rules", "deleted_manifests"):
         file.execute(f"DROP TABLE {table}")
 

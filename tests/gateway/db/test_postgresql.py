@@ -115,6 +115,7 @@ async def test_an_older_database_is_upgraded_on_request_alone(address: Postgresq
         address,
         "ALTER TABLE projects DROP COLUMN quota, DROP COLUMN stored_bytes, DROP COLUMN as_of, DROP COLUMN pinned_at",
     )
+    await scalars(address, "ALTER TABLE personal_tokens DROP COLUMN description, DROP COLUMN family_id")
     await scalars(address, "UPDATE alembic_version SET version_num = '0004'")
     with pytest.raises(DatabaseOutdated, match="has revision 0004, and this version needs"):
         await set_up(address)

@@ -1,0 +1,72 @@
+"""AccountDocuments: what the REST API tells of users and tokens, and to whom."""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+from gateway.api.documents import DocumentWriter, moment
+from gateway.api.options import ApiOptions
+from gateway.auth.principal import Principal
+from gateway.namespaces.credential_rules import find_ending
+from gateway.namespaces.credentials import DeployToken, PersonalToken, Scope
+from gateway.namespaces.user import User
+
+
+class AccountDocuments:
+    """Writes documents of users and tokens as they are now. A secret is in none of them."""
+
+    def __init__(self, options: ApiOptions, documents: DocumentWriter, clock: Callable[[], datetime]) -> None:
+        self._options = options
+        self._documents = documents
+        self._clock = clock
+
+    def user(self, user: User, reader: Principal) -> dict[str, object]:
+        """A user, with the address and the rights for administrators and for the user alone."""
+        if is_administrator(reader):
+            return {**self._documents.user(user), "locked": False, "is_admin": user.admin, "two_factor_enabled": False}
+        if reader.user is not None and reader.user.id == user.id:
+            return self._documents.user(user)
+        return {
+            "id": user.id,
+            "username": user.name,
+            "name": user.name,
+            "state": user.state,
+            "locked": False,
+            "avatar_url": None,
+            "web_url": f"{self._options.url}/{user.name}",
+        }
+
+    def personal_token(self, token: PersonalToken) -> dict[str, object]:
+        ending = find_ending(token, self._clock())
+        return {
+            "id": token.id,
+            "name": token.name,
+            "description": token.description or None,
+            "revoked": token.revoked_at is not None,
+            "created_at": moment(token.created_at),
+            "scopes": _in_order(token.scopes),
+            "user_id": token.user_id,
+            "last_used_at": token.last_used_at and moment(token.last_used_at),
+            "active": ending is None,
+            "expires_at": token.expires_at and f"{token.expires_at.astimezone(UTC):%Y-%m-%d}",
+        }
+
+    def deploy_token(self, token: DeployToken) -> dict[str, object]:
+        ends = token.expires_at
+        return {
+            "id": token.id,
+            "name": token.name,
+            "username": token.username,
+            "expires_at": ends and moment(ends),
+            "scopes": _in_order(token.scopes),
+            "revoked": token.revoked_at is not None,
+            "expired": ends is not None and ends <= self._clock(),
+        }
+
+
+def is_administrator(principal: Principal) -> bool:
+    """Whether a principal, whose token the API has accepted, is an administrator of the server."""
+    return principal.user is not None and principal.user.admin
+
+
+def _in_order(scopes: Iterable[Scope]) -> list[str]:
+    return [scope.value for scope in Scope if scope in scopes]
