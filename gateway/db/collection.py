@@ -35,11 +35,6 @@ _END_OF_BLOB = prepared(
     )
     .returning(_blob_reviews.c.digest)
 )
-_REFERENCE = prepared(
-    select(literal(1)).where(
-        exists().where(_references.c.repository_id == _REPOSITORY, _references.c.digest == _DIGEST)
-    )
-)
 _USE = prepared(
     select(literal(1)).where(
         or_(exists().where(_links.c.digest == _DIGEST), exists().where(_blob_reviews.c.digest == _DIGEST))
@@ -304,6 +299,9 @@ def is_needed_blob(repository_id: ColumnElement[int], digest: ColumnElement[str]
     A digest may be that of a blob and of a manifest, as where a layer has the media type of one: either needs both.
     """
     return exists().where(_references.c.repository_id == repository_id, _references.c.digest == digest)
+
+
+_REFERENCE = prepared(select(literal(1)).where(is_needed_blob(_REPOSITORY, _DIGEST)))
 
 
 def _blob_key(digest: Digest | str, repository_id: int) -> str:
