@@ -5,11 +5,13 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
+from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.sqlite import DatabaseUnusable
-from gateway.db import moves, repositories
+from gateway.db import manifests, moves, repositories
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.namespaces.errors import RestoreRefused
@@ -47,25 +49,34 @@ class Steward(Pusher):
         ]
 
     def _restore_tag(self) -> None:
-        tags = self._client.ledger.keys(self._name, Thing.TAG)
+        """Manifests that were deleted by their digests come back with the tag."""
+        ledger = self._client.ledger
+        tags, known = (ledger.keys(self._name, thing) for thing in (Thing.TAG, Thing.MANIFEST))
         if not tags:
             return
         key, begun = self._chance.choice(tags), time.monotonic()
 
-        async def restore(connection: Connection) -> str | None:
+        async def restore(connection: Connection) -> tuple[str, set[Digest]] | None:
             found = await repositories.find(connection, RepositoryName(self._name))
             if found is None:
                 return None
-            return str(await restore_tag(connection, found, Tag(key.name), datetime.now(UTC), WHO))
+            missing = partial(manifests.missing, connection, found.id, [Digest.parse(one.name) for one in known])
+            before = await missing()
+            digest = await restore_tag(connection, found, Tag(key.name), datetime.now(UTC), WHO)
+            return str(digest), before - await missing()
 
         try:
-            digest = self._transact(restore)
+            restored = self._transact(restore)
         except RestoreRefused:
             return
-        if digest is not None:
-            self._client.ledger.changed(Change(key, digest, begun, time.monotonic(), True))
-            self._client.look(key)
-            self._client.look(Key(self._name, Thing.MANIFEST, digest))
+        if restored is None:
+            return
+        (digest, back), ended = restored, time.monotonic()
+        ledger.changed(Change(key, digest, begun, ended, True))
+        for each in map(str, back):
+            ledger.changed(Change(Key(self._name, Thing.MANIFEST, each), each, begun, ended, True))
+        self._client.look(key)
+        self._client.look(Key(self._name, Thing.MANIFEST, digest))
 
     def _delete_and_restore(self) -> None:
         ledger, name = self._client.ledger, RepositoryName(self._name)
