@@ -129,6 +129,21 @@ async def list_window(connection: AsyncConnection, repository_id: int, window: L
     return list(await connection.scalars(cut(_searched(repository_id, window.search), tags.c.name, window)))
 
 
+async def list_dated(
+    connection: AsyncConnection, repository_id: int, window: ListWindow, after: DatedName | None = None
+) -> list[DatedName]:
+    """List some tags of a repository by when they last moved, and by their names where that was at once. `after`: the
+    tag after which the window begins, instead of a value."""
+    query = _searched(repository_id, window.search).add_columns(tags.c.moved_at)
+    columns = (tags.c.moved_at, tags.c.name)
+    if after is not None:
+        place = tuple_(literal(after.moved_at, Moment), literal(after.name, SOUGHT_TEXT))
+        query = query.where(tuple_(*columns) < place if window.descending else tuple_(*columns) > place)
+    ordered = query.order_by(*(column.desc() if window.descending else column for column in columns))
+    rows = await connection.execute(ordered.limit(window.limit).offset(window.offset or None))
+    return [DatedName(name, moved_at) for name, moved_at in rows]
+
+
 async def count_all(connection: AsyncConnection, repository_id: int, search: str) -> int:
     """Count the tags of a repository, as `windows.count` does."""
     return await count(connection, _searched(repository_id, search))

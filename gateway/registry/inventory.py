@@ -18,7 +18,7 @@ from gateway.db.manifests import StoredManifest
 from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.db.repository_lists import RepositoryOrder
 from gateway.db.tag_events import TagEvent
-from gateway.db.tags import StoredTag
+from gateway.db.tags import DatedName, StoredTag
 from gateway.db.windows import ListPart, ListWindow, read_part
 from gateway.namespaces.reach import PullReach
 from gateway.registry.image_size import size_of
@@ -103,6 +103,19 @@ class Inventory:
 
         async def rows(connection: Connection, window: ListWindow) -> list[str]:
             return await tags.list_window(connection, repository_id, window)
+
+        async def total(connection: Connection) -> int:
+            return await tags.count_all(connection, repository_id, window.search)
+
+        return await self._part(rows, total, window, counted)
+
+    async def dated_tags(
+        self, repository_id: int, window: ListWindow, after: DatedName | None, *, counted: bool
+    ) -> ListPart[DatedName]:
+        """A part of a repository's tags by when they last moved. `after`: the tag after which it begins."""
+
+        async def rows(connection: Connection, window: ListWindow) -> list[DatedName]:
+            return await tags.list_dated(connection, repository_id, window, after)
 
         async def total(connection: Connection) -> int:
             return await tags.count_all(connection, repository_id, window.search)

@@ -63,6 +63,32 @@ async def test_a_page_of_a_keyset_links_to_the_next_one_alone(rest: Rest) -> Non
     assert last.headers.get("link") is None
 
 
+@pytest.mark.parametrize("sort", ["asc", "desc"])
+async def test_tags_are_listed_by_when_they_were_published(rest: Rest, sort: str) -> None:
+    name = "team/app/dated"
+    for number, tag in enumerate(["c", "a", "d", "b"]):
+        await rest.surface.push_image(name, tag, text=str(number))
+    await rest.surface.push_image(name, "a", text="again")
+    expected = ["c", "d", "b", "a"] if sort == "asc" else ["a", "b", "d", "c"]
+    path, dated = await tags_of(rest, name), {"order_by": "published_at", "sort": sort}
+    assert [tag["name"] for tag in await rest.get(path, **dated)] == expected
+    assert [tag["name"] for tag in await rest.get(path, per_page=2, page=2, **dated)] == expected[2:]
+    found, target = [], f"{path}?order_by=published_at&sort={sort}&pagination=keyset&per_page=1"
+    while target:
+        answer = await rest.call("GET", target)
+        found += [tag["name"] for tag in json.loads(answer.body)]
+        link = answer.headers.get("link")
+        target = link[1:].partition(">")[0].removeprefix(f"{URL}/api/v4") if link else ""
+    assert found == expected
+    await rest.call("DELETE", f"/projects/team%2Fapp{REPOSITORIES}/{await rest.id_of(name)}")
+
+
+@pytest.mark.parametrize("cursor", ["x", "1", "~a", "1~", f"{10**17}999~a", "-1~a", "1~a/b"])
+async def test_a_cursor_that_is_none_is_refused(rest: Rest, cursor: str) -> None:
+    wanted = {"order_by": "published_at", "pagination": "keyset", "cursor": cursor}
+    assert await rest.get(await tags_of(rest), 400, **wanted) == {"error": "cursor is invalid"}
+
+
 async def test_the_total_is_that_of_the_search(rest: Rest) -> None:
     answer = await rest.call("GET", await tags_of(rest), search="V1", per_page=2)
     assert (answer.headers["x-total"], answer.headers["x-total-pages"]) == ("3", "2")

@@ -124,6 +124,28 @@ async def test_tags_are_cut(database: Database, descending: bool) -> None:
             assert await tags.list_window(connection, repository, window) == ordered[number + 1 : number + 4]
 
 
+@pytest.mark.parametrize("descending", [False, True])
+async def test_tags_are_cut_by_their_dates(database: Database, descending: bool) -> None:
+    repository = await add_tags(database)
+    async with database.write() as connection:
+        number = await manifests.put(connection, repository, new_manifest("two"), NOW)
+        for hours, name in enumerate(("b10", "a"), 1):
+            await tags.point(connection, repository, Tag(name), number, NOW + timedelta(hours=hours), "ann")
+    ordered = ["B", "a%b", "a_b", "b2", "b10", "a"]
+    ordered = ordered[::-1] if descending else ordered
+    async with database.read() as connection:
+        whole = await tags.list_dated(connection, repository, ListWindow(9, descending=descending))
+        assert [tag.name for tag in whole] == ordered
+        for offset in range(len(ordered) + 1):
+            found = await tags.list_dated(connection, repository, ListWindow(2, offset, descending=descending))
+            assert found == whole[offset : offset + 2]
+        for number, tag in enumerate(whole):
+            found = await tags.list_dated(connection, repository, ListWindow(2, descending=descending), tag)
+            assert found == whole[number + 1 : number + 3]
+        searched = ListWindow(9, descending=descending, search="B1")
+        assert [tag.name for tag in await tags.list_dated(connection, repository, searched)] == ["b10"]
+
+
 @pytest.mark.parametrize(
     ("search", "expected"), [("b", ["B", "a%b", "a_b", "b10", "b2"]), ("%", ["a%b"]), ("_", ["a_b"])]
 )
