@@ -7,7 +7,7 @@ from alembic import op
 
 revision = "0017"
 down_revision = "0016"
-oldest_program = "0012"
+oldest_program = "0016"
 
 MOMENT = sa.DateTime(timezone=True)
 
