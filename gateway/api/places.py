@@ -173,8 +173,11 @@ class Places:
     async def group_for(self, text: str, principal: Principal, action: Action) -> GroupPlace:
         """The group of an id or a path, to which a principal may do something. Raises as `project` does."""
         place, _ = await self.group(text, principal)
-        if action is not Action.KNOW:
-            _check(await self._decide(principal, action, place, self._services.clock()))
+        if action is Action.KNOW:
+            return place
+        _check(await self._decide(principal, action, place, self._services.clock()))
+        if not is_id(text) and text.lower() != place.group.path:
+            raise Forbidden(f"nothing is changed by an old path: the group is {place.group.path!r} now")
         return place
 
     async def role(self, principal: Principal, way: Way) -> Role | None:

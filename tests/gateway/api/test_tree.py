@@ -120,6 +120,7 @@ async def test_a_group_is_renamed_moved_and_deleted(rest: Rest) -> None:
     renamed = await sent(rest, "PUT", "/groups/fresh", 200, path="renamed", visibility="internal")
     assert (renamed["full_path"], renamed["visibility"], renamed["id"]) == ("renamed", "internal", fresh["id"])
     assert (await rest.get("/groups/fresh", who="root"))["full_path"] == "renamed"  # by its old path
+    assert "'renamed' now" in (await sent(rest, "DELETE", "/groups/fresh", 403))["message"]
     team = (await rest.get(TEAM))["id"]
     refused = await sent(rest, "POST", "/groups/renamed/transfer", 400, group_id=team)
     assert "visibility_level" in refused["message"]
