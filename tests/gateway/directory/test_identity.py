@@ -232,7 +232,7 @@ async def test_the_projects_of_many_names_are_read_together(tree: Tree, director
     statements: list[str] = []
     event.listen(Engine, "before_cursor_execute", note := lambda *given: statements.append(given[2]))
     await directory.remember_projects_of([*names, RepositoryName("team/absent/image")])
-    assert len([statement for statement in statements if statement.startswith("SELECT")]) <= 10
+    assert len([statement for statement in statements if statement.startswith("SELECT")]) <= 12
     for name in names:
         assert at_once(directory.locate(name)) == await apart.locate(name)
     statements.clear()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -159,12 +160,12 @@ async def test_a_host_header_changes_no_refusal(host: str, surface: Surface) -> 
 
 @pytest.mark.parametrize("target", [f"{PROXIED}/{IMAGE}/tags/list", "/-/ready"])
 async def test_an_unexpected_error_has_the_same_form_and_is_logged_once(target: str, surface: Surface) -> None:
-    nothing: Any = None
+    nothing: Any = SimpleNamespace(tree=None)
     broken = create_app(replace(surface.services, directory=nothing), ROOTS, OPTIONS)
     with capture_logs() as events:
         found = await send_request(broken, "GET", target)
     check(Vector("GET", target, 500, "UNKNOWN", "request id"), found)
-    assert b"NoneType" not in found.body
+    assert b"SimpleNamespace" not in found.body
     assert [event["event"] for event in events] == ["request_failed", "request"]
     assert {event["request_id"] for event in events} == {found.headers["x-request-id"]}
 
