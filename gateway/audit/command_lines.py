@@ -7,6 +7,7 @@ import structlog
 from cache.retention.role_thread import RoleThread
 from cache.runtime.locks import ProcessRole
 from cache.sqlite import DatabaseUnusable
+from gateway.audit.deletion import log_deletion
 from gateway.audit.event import AuditEvent, EventKind, Surface
 from gateway.audit.file import read_later
 
@@ -59,7 +60,7 @@ def _log(event: AuditEvent) -> None:
     who = {"who": event.who, "surface": event.surface.value}
     match event.event:
         case EventKind.DELETE:
-            log.info("deleted", repository=event.path, tag=event.tag, digest=event.digest, **who)
+            log_deletion(event)
         case EventKind.RESTORE:
             log.info("restored", repository=event.path, tag=event.tag, digest=event.digest, **who)
         case EventKind.MOVE:

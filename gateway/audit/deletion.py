@@ -1,4 +1,4 @@
-"""Deletions by requests: events of the audit log, and lines of the log, by whichever surface they were done."""
+"""Deletions: events of the audit log, and lines of the log, by whichever surface they were done."""
 
 import structlog
 
@@ -9,8 +9,14 @@ log = structlog.get_logger()
 
 
 def note_deletion(audit: AuditLog, event: AuditEvent, status: int) -> None:
-    """Note that something was deleted, and log it in one line. `status`: of the response. Nothing fails for it."""
+    """Note that a request deleted something, and log it in one line. `status`: of the response. Nothing fails for
+    it."""
     audit.note(event)
+    log_deletion(event, status=status, request_id=event.request_id)
+
+
+def log_deletion(event: AuditEvent, **more: object) -> None:
+    """Log in one line that something was deleted. `more`: fields of the surface."""
     log.info(
         "deleted",
         repository=event.path,
@@ -18,6 +24,5 @@ def note_deletion(audit: AuditLog, event: AuditEvent, status: int) -> None:
         digest=event.digest,
         who=event.who,
         surface=event.surface.value,
-        status=status,
-        request_id=event.request_id,
+        **more,
     )

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import structlog
 
 from cache.runtime.locks import ProcessRole
+from gateway.audit.deletion import log_deletion
 from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
 from gateway.audit.log import AuditLog
 from gateway.data_folder import NativeFolder
@@ -45,14 +46,7 @@ def note_cleaned(audit: AuditLog, cleaned: CleanedTags) -> None:
     """Note deletions of a policy in the audit log, and log each like those of other surfaces."""
     for event in events_of(cleaned, f"cleanup policy of project {cleaned.project!r}"):
         audit.note(event)
-        log.info(
-            "deleted",
-            repository=event.path,
-            tag=event.tag,
-            digest=event.digest,
-            who=event.who,
-            surface=event.surface.value,
-        )
+        log_deletion(event)
 
 
 def events_of(cleaned: CleanedTags, who: str) -> list[AuditEvent]:
