@@ -167,8 +167,8 @@ class Members:
         return found
 
     async def _found(self, place: Node, user_id: int, *, inherited: bool) -> NamedMember | None:
-        members = await self._tree.members_of(_path_of(place), inherited=inherited)
-        return next((one for one in members if one.user.id == user_id), None)
+        found = await self._tree.members_of(_path_of(place), inherited=inherited, user_id=user_id)
+        return found[0] if found else None
 
     async def _member(self, place: Node, user_id: int, status: int) -> Response:
         found = await self._found(place, user_id, inherited=False)

@@ -36,6 +36,17 @@ async def find(connection: AsyncConnection, node: NodeKey, user_id: int) -> Memb
     return found[0] if found else None
 
 
+async def get(connection: AsyncConnection, node: NodeKey, user_id: int) -> Member:
+    """Get the membership of a user in a node itself. Raises MemberUnknown, which names the nodes above that have the
+    user."""
+    member = await find(connection, node, user_id)
+    if member is None:
+        where, user = await paths.get_of(connection, node), await users.get_by_id(connection, user_id)
+        above = await _roles_above(connection, where, user_id, None)
+        raise unknown_member(user.name, where.path, [source for source, _ in above])
+    return member
+
+
 async def update(connection: AsyncConnection, member: Member, now: datetime) -> None:
     """Store another role or expiry of a member. Raises MemberUnknown, MembershipRefused, UserUnknown."""
     where, name = await _check(connection, member, now)
@@ -47,20 +58,17 @@ async def update(connection: AsyncConnection, member: Member, now: datetime) -> 
 
 
 async def remove(connection: AsyncConnection, node: NodeKey, user_id: int) -> Member:
-    """Delete a membership and return it. Raises MemberUnknown, which names the nodes above that have the user."""
-    member = await find(connection, node, user_id)
-    if member is None:
-        where, user = await paths.get_of(connection, node), await users.get_by_id(connection, user_id)
-        above = await _roles_above(connection, where, user_id, None)
-        raise unknown_member(user.name, where.path, [source for source, _ in above])
+    """Delete a membership and return it. Raises as `get` does."""
+    member = await get(connection, node, user_id)
     await connection.execute(delete_from(_members).where(_of([node]), _members.c.user_id == user_id))
     await announce(connection, Concern.MEMBER, str(user_id))
     return member
 
 
-async def list_of(connection: AsyncConnection, nodes: Iterable[NodeKey]) -> list[Member]:
-    """List the members of nodes themselves, in the order in which they were added."""
-    return await _select(connection, _of(nodes))
+async def list_of(connection: AsyncConnection, nodes: Iterable[NodeKey], user_id: int | None = None) -> list[Member]:
+    """List the members of nodes themselves, in the order in which they were added; of one user, if that is given."""
+    of_user = () if user_id is None else (_members.c.user_id == user_id,)
+    return await _select(connection, _of(nodes), *of_user)
 
 
 async def is_any_active(connection: AsyncConnection, path: str, now: datetime) -> bool:

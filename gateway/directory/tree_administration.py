@@ -147,15 +147,18 @@ class TreeAdministration:
 
     # Members
 
-    async def members_of(self, path: str, *, inherited: bool) -> list[NamedMember]:
+    async def members_of(self, path: str, *, inherited: bool, user_id: int | None = None) -> list[NamedMember]:
         """The members of the node of a path in the order of their names, and with `inherited` those of all nodes above
-        it, of each user the strongest membership; a user owns what lies in the own namespace."""
+        it, of each user the strongest membership; a user owns what lies in the own namespace. `user_id`: of this user
+        alone."""
 
         async def read(connection: Connection) -> list[NamedMember]:
             places = await paths.find_all(connection, prefixes_of(path) if inherited else [path])
             sources = {place.key: place.path for place in places}
-            found = await members.list_of(connection, sources)
-            owners = [place.key.id for place in places if place.key.kind is NodeKind.USER]
+            found = await members.list_of(connection, sources, user_id)
+            owners = [
+                place.key.id for place in places if place.key.kind is NodeKind.USER and user_id in (None, place.key.id)
+            ]
             people = await users.find_all(connection, {*owners, *(member.user_id for member in found)})
             named = [NamedMember(member, people[member.user_id], sources[member.node]) for member in found]
             return [*(_owner(people[id]) for id in owners), *named]
@@ -179,11 +182,7 @@ class TreeAdministration:
         """Change the role or the expiry of a member. Raises MemberUnknown, MembershipRefused."""
 
         async def update(connection: Connection) -> None:
-            found = await members.find(connection, node, user_id)
-            if found is None:
-                await members.remove(connection, node, user_id)
-            else:
-                await members.update(connection, change(found), now)
+            await members.update(connection, change(await members.get(connection, node, user_id)), now)
 
         await self._database.transact(update)
 
@@ -217,8 +216,8 @@ async def _get_group(connection: Connection, id: int) -> Group:
 async def _is_owner(connection: Connection, path: str, user_id: int, now: datetime) -> bool:
     """Whether a group above a new one has a user as an owner."""
     above = await paths.find_all(connection, prefixes_of(path)[:-1])
-    found = await members.list_of(connection, [entry.key for entry in above])
-    return any(one.user_id == user_id and one.role is Role.OWNER and one.is_active(now) for one in found)
+    found = await members.list_of(connection, [entry.key for entry in above], user_id)
+    return any(one.role is Role.OWNER and one.is_active(now) for one in found)
 
 
 def _group_key(id: int) -> NodeKey:
