@@ -5,7 +5,7 @@ from typing import Any
 from starlette.responses import Response
 
 from gateway.api.documents import DocumentWriter
-from gateway.api.places import Places
+from gateway.api.places import Places, namespace_above
 from gateway.api.responses import one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import NoParameters
@@ -25,5 +25,4 @@ class Groups:
     async def show(self, call: Call[NoParameters]) -> Response:
         """Show one group."""
         place, _ = await self._places.group(call.path["id"], call.principal)
-        above = (await self._places.namespaces_of([place.group.path])).get(place.group.path)
-        return one(self._documents.group(place.group, above))
+        return one(self._documents.group(place.group, namespace_above(place.group.path, place.way)))

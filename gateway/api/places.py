@@ -34,6 +34,11 @@ _CONTENT = (Action.PULL, Action.DELETE_TAG, Action.MANAGE)
 """Actions that a job does to its own project alone by this API."""
 
 
+def namespace_above(path: str, way: Way) -> PathEntry | None:
+    """The namespace that holds the node of a path at the end of a way; None for one at the top."""
+    return PathEntry(parent_path(path), way[-2]) if len(way) > 1 else None
+
+
 @dataclass(frozen=True, slots=True)
 class FoundRepository:
     """A repository in its project."""

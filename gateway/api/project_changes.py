@@ -14,6 +14,7 @@ from gateway.api.group_changes import joined
 from gateway.api.namespaces import Namespaces
 from gateway.api.options import ApiOptions
 from gateway.api.places import PROJECT, Places
+from gateway.api.project_documents import ProjectDocuments
 from gateway.api.projects import ProjectShape
 from gateway.api.responses import one
 from gateway.api.routing import Call, Route
@@ -57,7 +58,7 @@ class ProjectChanges:
         self._places = places
         self._namespaces = namespaces
         self._policies = CleanupPolicies(services)
-        self._documents = documents
+        self._projects = ProjectDocuments(places, documents, self._policies)
         self._options = options
 
     @property
@@ -115,9 +116,4 @@ class ProjectChanges:
         place = await self._places.project_of(id)
         if place is None:
             raise ResourceUnknown(PROJECT)
-        manages = await self._places.may(call.principal, Action.ADMIN, place)
-        above = (await self._places.namespaces_of([place.project.path]))[place.project.path]
-        document = self._documents.project(place.project, above, manages=manages)
-        if manages:
-            document["container_expiration_policy"] = await self._policies.document(place.project.id)
-        return one(document, status)
+        return one(await self._projects.describe(call.principal, place), status)

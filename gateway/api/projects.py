@@ -13,6 +13,7 @@ from gateway.api.errors import ParametersInvalid, PathUnknown
 from gateway.api.group_changes import joined, slug
 from gateway.api.options import ApiOptions
 from gateway.api.places import Places
+from gateway.api.project_documents import ProjectDocuments
 from gateway.api.responses import one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, NoParameters, Shape, Text
@@ -79,8 +80,8 @@ class Projects:
         self._clock = services.clock
         self._audited = AuditedChanges(services.audit)
         self._policies = CleanupPolicies(services)
+        self._projects = ProjectDocuments(places, documents, self._policies)
         self._places = places
-        self._documents = documents
         self._options = options
 
     @property
@@ -108,7 +109,7 @@ class Projects:
     async def show(self, call: Call[NoParameters]) -> Response:
         """Show one project."""
         place = await self._find(call, Action.KNOW)
-        return one(await self._document(call, place))
+        return one(await self._projects.describe(call.principal, place))
 
     async def update(self, call: Call[ProjectShape]) -> Response:
         """Change who may know of a project, and who may use its registry, or rename it; its old path leads to it for a
@@ -128,7 +129,7 @@ class Projects:
                 )
                 self._audited.moved(call, moved)
                 changed = replace(changed, path=moved.new)
-        return one(await self._document(call, replace(place, project=changed)))
+        return one(await self._projects.describe(call.principal, replace(place, project=changed)))
 
     async def refuse_packages(self, call: Call[NoParameters]) -> Response:
         """Say that images are no packages, and where they are."""
@@ -138,11 +139,3 @@ class Projects:
         place = await self._places.project(call.path["id"], call.principal, action)
         note_native_lookup(call.request.scope, "project", place.project.path)
         return place
-
-    async def _document(self, call: "Call[Any]", place: ProjectPlace) -> dict[str, object]:
-        manages = await self._places.may(call.principal, Action.ADMIN, place)
-        above = (await self._places.namespaces_of([place.project.path]))[place.project.path]
-        document = self._documents.project(place.project, above, manages=manages)
-        if manages:
-            document["container_expiration_policy"] = await self._policies.document(place.project.id)
-        return document

@@ -15,7 +15,7 @@ from gateway.api.options import ApiOptions
 from gateway.api.places import DeletedPlace, FoundRepository, Places
 from gateway.api.responses import accepted, one, page, restorable, window_of
 from gateway.api.routing import BASE, Call, Route
-from gateway.api.shapes import ListShape, NoParameters, Shape, Text, is_id, refused
+from gateway.api.shapes import IdListShape, NoParameters, Shape, Text, refused
 from gateway.auth.matrix import Action
 from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.directory.places import ProjectPlace
@@ -28,16 +28,8 @@ DELETED = "/projects/{id}/registry/deleted_repositories"
 ACCEPTED = 202
 
 
-class DeletedListShape(ListShape):
-    """Parameters of the list of deleted repositories, which is sorted by their ids."""
-
-    cursor: Annotated[Text, Field(description="With keyset: where the page begins; taken from the link to it.")] = ""
-
-    @model_validator(mode="after")
-    def _cursor_is_an_id(self) -> Self:
-        if self.cursor and not is_id(self.cursor):
-            raise refused("cursor is invalid")
-        return self
+class DeletedListShape(IdListShape):
+    """Parameters of the list of deleted repositories."""
 
 
 class RepositoryMoveShape(Shape):

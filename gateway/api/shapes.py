@@ -7,7 +7,7 @@ as they are there.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from gateway.api.errors import ParametersInvalid
@@ -115,3 +115,15 @@ class ListShape(PageShape):
         Literal["keyset"] | None, Field(description="`keyset`: pages begin after an entry, and are not counted."), Blank
     ] = None
     sort: Annotated[Literal["asc", "desc"], Field(description="The direction of the order.")] = "asc"
+
+
+class IdListShape(ListShape):
+    """Parameters of a list that is sorted by ids."""
+
+    cursor: Annotated[Text, Field(description="With keyset: where the page begins; taken from the link to it.")] = ""
+
+    @model_validator(mode="after")
+    def _cursor_is_an_id(self) -> Self:
+        if self.cursor and not is_id(self.cursor):
+            raise refused("cursor is invalid")
+        return self

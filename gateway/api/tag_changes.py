@@ -14,7 +14,7 @@ from gateway.api.options import ApiOptions
 from gateway.api.places import TAG, Places
 from gateway.api.responses import one, page, restorable, window_of
 from gateway.api.routing import BASE, Call, Route
-from gateway.api.shapes import Blank, ListShape, NoParameters, Shape, Text, is_id, refused
+from gateway.api.shapes import Blank, IdListShape, NoParameters, Shape, Text, refused
 from gateway.api.tags import ONE, find_repository, tag_of
 from gateway.auth.matrix import Action
 from gateway.namespaces.errors import RestoreRefused
@@ -26,17 +26,10 @@ DELETED = 200
 """Status of the response to the deletion of a tag, which GitLab's clients expect."""
 
 
-class HistoryShape(ListShape):
+class HistoryShape(IdListShape):
     """Parameters of the history of a tag, the latest event first."""
 
     sort: Annotated[Literal["asc", "desc"], Field(description="The direction of the order.")] = "desc"
-    cursor: Annotated[Text, Field(description="With keyset: where the page begins; taken from the link to it.")] = ""
-
-    @model_validator(mode="after")
-    def _cursor_is_an_id(self) -> Self:
-        if self.cursor and not is_id(self.cursor):
-            raise refused("cursor is invalid")
-        return self
 
 
 class RestoreShape(Shape):

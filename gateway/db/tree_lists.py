@@ -43,37 +43,35 @@ async def list_groups(
     connection: AsyncConnection, known: Knowledge, which: TreeFilter, order: TreeOrder, window: ListWindow
 ) -> list[Group]:
     """List some groups."""
-    listed = select(schema.groups).where(await _groups(connection, known, which, window.search))
+    listed = select(schema.groups).where(await _listed(connection, schema.groups, known, which, window.search))
     return groups.read_rows(await connection.execute(cut(listed, _column(schema.groups, order), window)))
 
 
 async def count_groups(connection: AsyncConnection, known: Knowledge, which: TreeFilter, search: str) -> int:
     """Count the groups that `list_groups` lists, as `windows.count` does."""
-    return await count(connection, select(schema.groups.c.id).where(await _groups(connection, known, which, search)))
+    return await count(
+        connection, select(schema.groups.c.id).where(await _listed(connection, schema.groups, known, which, search))
+    )
 
 
 async def list_projects(
     connection: AsyncConnection, known: Knowledge, which: TreeFilter, order: TreeOrder, window: ListWindow
 ) -> list[Project]:
     """List some projects."""
-    listed = select(schema.projects).where(await _projects(connection, known, which, window.search))
+    listed = select(schema.projects).where(await _listed(connection, schema.projects, known, which, window.search))
     return projects.read_rows(await connection.execute(cut(listed, _column(schema.projects, order), window)))
 
 
 async def count_projects(connection: AsyncConnection, known: Knowledge, which: TreeFilter, search: str) -> int:
     """Count the projects that `list_projects` lists, as `windows.count` does."""
-    listed = select(schema.projects.c.id).where(await _projects(connection, known, which, search))
+    listed = select(schema.projects.c.id).where(await _listed(connection, schema.projects, known, which, search))
     return await count(connection, listed)
 
 
-async def _groups(connection: AsyncConnection, known: Knowledge, which: TreeFilter, search: str) -> ColumnElement[bool]:
-    return and_(_filter(schema.groups, which, search), await _known(connection, schema.groups, known))
-
-
-async def _projects(
-    connection: AsyncConnection, known: Knowledge, which: TreeFilter, search: str
+async def _listed(
+    connection: AsyncConnection, table: Table, known: Knowledge, which: TreeFilter, search: str
 ) -> ColumnElement[bool]:
-    return and_(_filter(schema.projects, which, search), await _known(connection, schema.projects, known))
+    return and_(_filter(table, which, search), await _known(connection, table, known))
 
 
 def _filter(table: Table, which: TreeFilter, search: str) -> ColumnElement[bool]:
