@@ -36,8 +36,10 @@ class DocumentWriter:
     def __init__(self, options: ApiOptions) -> None:
         self._options = options
 
-    def repository(self, stored: StoredRepository, project: Project, *, manages: bool) -> dict[str, object]:
-        """`manages`: whether the reader may delete it."""
+    def repository(
+        self, stored: StoredRepository, project: Project, *, manages: bool, cleaned_at: datetime | None = None
+    ) -> dict[str, object]:
+        """`manages`: whether the reader may delete it; `cleaned_at`: when a cleanup policy came to it last."""
         document: dict[str, object] = {
             "id": stored.id,
             "name": stored.path[len(project.path) :].removeprefix("/"),
@@ -45,7 +47,7 @@ class DocumentWriter:
             "project_id": project.id,
             "location": f"{self._options.registry}/{stored.path}",
             "created_at": moment(stored.created_at),
-            "cleanup_policy_started_at": None,
+            "cleanup_policy_started_at": None if cleaned_at is None else moment(cleaned_at),
             "status": None,
         }
         if manages:

@@ -143,7 +143,8 @@ class Members:
 
     async def _list(self, of: str, call: Call[MemberListShape], *, inherited: bool) -> Response:
         place = await self._find(of, call, Action.KNOW)
-        found, wanted = await self._tree.members_of(_path_of(place), inherited=inherited), call.parameters
+        wanted = call.parameters
+        found = await self._tree.members_of(_path_of(place), self._clock(), inherited=inherited)
         text = (wanted.query or wanted.search).lower()
         chosen = [one for one in found if text in one.user.name]
         if wanted.sort == "desc":
@@ -167,7 +168,7 @@ class Members:
         return found
 
     async def _found(self, place: Node, user_id: int, *, inherited: bool) -> NamedMember | None:
-        found = await self._tree.members_of(_path_of(place), inherited=inherited, user_id=user_id)
+        found = await self._tree.members_of(_path_of(place), self._clock(), inherited=inherited, user_id=user_id)
         return found[0] if found else None
 
     async def _member(self, place: Node, user_id: int, status: int) -> Response:

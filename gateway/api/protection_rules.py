@@ -10,7 +10,6 @@ from gateway.api.errors import Forbidden, ParametersInvalid, ResourceUnknown, Un
 from gateway.api.members import partial_of
 from gateway.api.options import ApiOptions
 from gateway.api.places import Places
-from gateway.api.protection_store import ProtectionRules
 from gateway.api.responses import no_content, one, page_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import ListShape, NoParameters, Shape, Text, is_id
@@ -21,6 +20,7 @@ from gateway.namespaces.errors import ProtectionTaken, ProtectionUnknown
 from gateway.namespaces.protection import ProtectionKind, ProtectionLevel, ProtectionRule, below_project
 from gateway.namespaces.role import Role
 from gateway.namespaces.tag_pattern import PATTERN_LIMIT
+from gateway.registry.protection_rules import ProtectionRules
 from gateway.services import Services
 
 RULE = "Protection Rule"
@@ -88,7 +88,7 @@ class ProtectionRuleRoutes:
     """Handlers of protection rules. `of`: the word for what they protect, in paths."""
 
     def __init__(self, services: Services, places: Places, options: ApiOptions) -> None:
-        self._services = services
+        self._store: ProtectionRules = services.native.protection_rules
         self._places = places
         self._options = options
 
@@ -162,10 +162,6 @@ class ProtectionRuleRoutes:
         except ProtectionUnknown as error:
             raise ResourceUnknown(RULE, str(error)) from error
         return no_content()
-
-    @property
-    def _store(self) -> ProtectionRules:
-        return ProtectionRules(self._services.native.uploads.native.database, self._services.clock)
 
     async def _find(self, call: "Call[Any]", action: Action = Action.ADMIN) -> ProjectPlace:
         place = await self._places.project(call.path["id"], call.principal, action)

@@ -7,12 +7,12 @@ from pydantic import Field
 from starlette.responses import Response
 
 from gateway.api.documents import DocumentWriter
-from gateway.api.errors import ParametersInvalid, ResourceUnknown
+from gateway.api.errors import ResourceUnknown
 from gateway.api.options import ApiOptions
 from gateway.api.places import Places
 from gateway.api.responses import one, page, window_of
 from gateway.api.routing import Call, Route
-from gateway.api.shapes import Flag, ListShape, SearchText, Shape, is_id
+from gateway.api.shapes import Flag, ListShape, SearchText, Shape, parse_id_cursor
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
 from gateway.db.repositories import StoredRepository
@@ -96,7 +96,11 @@ class Repositories:
         window = window_of(wanted, _after(wanted, order))
         part = await self._inventory.repositories_of(place.project.id, order, window, counted=counted)
         manages = await self._places.may(call.principal, Action.MANAGE, place)
-        documents = [self._documents.repository(row, place.project, manages=manages) for row in part.rows]
+        cleaned = await self._inventory.cleanups_started([row.id for row in part.rows])
+        documents = [
+            self._documents.repository(row, place.project, manages=manages, cleaned_at=cleaned.get(row.id))
+            for row in part.rows
+        ]
         if wanted.tags_count:
             await self._add_counts(documents, part.rows)
         if wanted.tags:
@@ -122,7 +126,10 @@ class Repositories:
             return one(await self._deleted(call))
         note_native_lookup(call.request.scope, "repository", found.project.project.path)
         manages = await self._places.may(call.principal, Action.MANAGE, found.project)
-        document = self._documents.repository(found.stored, found.project.project, manages=manages)
+        cleaned = await self._inventory.cleanups_started([found.stored.id])
+        document = self._documents.repository(
+            found.stored, found.project.project, manages=manages, cleaned_at=cleaned.get(found.stored.id)
+        )
         if wanted.tags_count:
             await self._add_counts([document], [found.stored])
         if wanted.tags:
@@ -146,8 +153,9 @@ class Repositories:
             place = await self._places.project_of(id)
             if place is not None and await self._places.may(principal, Action.PULL, place):
                 shown[id] = place, await self._places.may(principal, Action.MANAGE, place)
+        cleaned = await self._inventory.cleanups_started([row.id for row in rows])
         return [
-            self._documents.repository(row, known[0].project, manages=known[1])
+            self._documents.repository(row, known[0].project, manages=known[1], cleaned_at=cleaned.get(row.id))
             for row in rows
             if (known := shown.get(row.project_id)) is not None
         ]
@@ -171,9 +179,7 @@ def _after(wanted: RepositoryListShape, order: RepositoryOrder) -> str | int | N
         return None
     if order is RepositoryOrder.PATH:
         return wanted.cursor
-    if not is_id(wanted.cursor):
-        raise ParametersInvalid(["cursor is invalid"])
-    return int(wanted.cursor)
+    return parse_id_cursor(wanted.cursor)
 
 
 def _cursor(rows: Sequence[StoredRepository], order: RepositoryOrder) -> Mapping[str, str]:

@@ -22,6 +22,7 @@ from gateway.directory.places import ProjectPlace
 from gateway.http.access_log import note_native_lookup
 from gateway.namespaces.errors import MoveRefused, PathReserved, RestoreRefused
 from gateway.registry.native_store import NativeStore
+from gateway.registry.protected import MoveLevels
 
 ONE = "/projects/{id}/registry/repositories/{repository_id}"
 DELETED = "/projects/{id}/registry/deleted_repositories"
@@ -105,9 +106,13 @@ class RepositoryChanges:
         found = await self._find(call)
         path = _parse_path(call.parameters.path_in(found.project.project.path))
         destination = await self._places.destination(path, call.principal)
+        principal = call.principal
+        levels = MoveLevels(
+            await self._places.level(principal, found.project), await self._places.level(principal, destination)
+        )
         try:
             moved = await self._administration.move_repository(
-                found.stored, path, destination.project.id, self._options.old_paths
+                found.stored, path, destination.project.id, self._options.old_paths, levels
             )
         except PathReserved as error:
             raise _reserved() from error

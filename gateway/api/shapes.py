@@ -33,6 +33,13 @@ def is_id(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= _ID_DIGITS
 
 
+def parse_id_cursor(cursor: str) -> int:
+    """The id after which a page of a keyset by ids begins. Raises ParametersInvalid."""
+    if not is_id(cursor):
+        raise ParametersInvalid(["cursor is invalid"])
+    return int(cursor)
+
+
 class Shape(BaseModel):
     """Parameters of a request; those of no route are read as texts, lists of texts, or values of JSON."""
 

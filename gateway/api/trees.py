@@ -11,7 +11,7 @@ from gateway.api.options import ApiOptions
 from gateway.api.places import Places
 from gateway.api.responses import page, window_of
 from gateway.api.routing import Call, Route
-from gateway.api.shapes import Blank, Flag, ListShape
+from gateway.api.shapes import Blank, Flag, ListShape, SearchText, parse_id_cursor
 from gateway.auth.matrix import Action
 from gateway.db.tree_lists import TreeFilter, TreeOrder
 from gateway.db.windows import ListPart
@@ -38,7 +38,9 @@ class TreeListShape(ListShape):
     min_access_level: Annotated[
         Role | None, Field(description="Only those in which the caller has at least this role."), Blank
     ] = None
-    cursor: Annotated[str, Field(max_length=255, description="With keyset: where the page begins.")] = ""
+    cursor: Annotated[
+        SearchText, Field(description="With keyset: where the page begins; taken from the link to it.")
+    ] = ""
 
     @property
     def role(self) -> Role | None:
@@ -159,11 +161,11 @@ def _order_of(call: "Call[Any]") -> TreeOrder:
 
 
 def _after(call: "Call[Any]", order: TreeOrder) -> str | int | None:
-    """The row after which a page of a keyset begins; a cursor that is no id is none."""
-    cursor: str = call.parameters.cursor
-    if not cursor or order is TreeOrder.PATH:
-        return cursor or None
-    return int(cursor) if cursor.isascii() and cursor.isdigit() and len(cursor) < 19 else None
+    """The row after which a page of a keyset begins. Raises ParametersInvalid."""
+    wanted: TreeListShape = call.parameters
+    if wanted.pagination is None or not wanted.cursor:
+        return None
+    return wanted.cursor if order is TreeOrder.PATH else parse_id_cursor(wanted.cursor)
 
 
 def _next(part: "ListPart[Group] | ListPart[Project]", order: TreeOrder) -> dict[str, str]:

@@ -13,7 +13,7 @@ from gateway.api.errors import Conflicting, Forbidden, ParametersInvalid, Resour
 from gateway.api.options import ApiOptions
 from gateway.api.responses import no_content, one, page, window_of
 from gateway.api.routing import Call, Route
-from gateway.api.shapes import Blank, Flag, ListShape, NoParameters, SearchText, Shape, Text, is_id
+from gateway.api.shapes import Blank, Flag, ListShape, NoParameters, SearchText, Shape, Text, is_id, parse_id_cursor
 from gateway.auth.passwords import hash_password
 from gateway.db.user_lists import UserFilter, UserOrder
 from gateway.directory.user_administration import UserAdministration
@@ -237,6 +237,4 @@ def _after(wanted: UserListShape, order: UserOrder) -> str | int | None:
         return None
     if order is UserOrder.NAME:
         return wanted.cursor
-    if not is_id(wanted.cursor):
-        raise ParametersInvalid(["cursor is invalid"])
-    return int(wanted.cursor)
+    return parse_id_cursor(wanted.cursor)

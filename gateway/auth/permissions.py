@@ -31,7 +31,7 @@ from gateway.auth.matrix import (
     Requirement,
 )
 from gateway.auth.principal import Principal, PrincipalKind, describe
-from gateway.auth.protection import UNGUARDED, TagGuard, describe_rule, find_closed
+from gateway.auth.protection import UNGUARDED, TagGuard, find_closed, push_refusal
 from gateway.namespaces.credential_rules import find_ending
 from gateway.namespaces.credentials import DeployToken, Job, JobDeployToken, PersonalToken
 from gateway.namespaces.expiry import format_moment
@@ -179,8 +179,7 @@ def _unless_protected(allowed: Decision, principal: Principal, target: ProjectTa
     rule = find_closed(target.protection, target.below, level_at(principal, target, now))
     if rule is None or rule.push is None:
         return allowed
-    place = f"repository {target.project.path}{target.below}"
-    reason = f"{place} is protected by {describe_rule(rule)}: {rule.push.who} may push to it"
+    reason = push_refusal(f"{target.project.path}{target.below}", rule, rule.push)
     return Decision(False, reason, Refusal.DENIED, RefusalReason.PROTECTED)
 
 

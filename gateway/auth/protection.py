@@ -80,6 +80,19 @@ def find_closed(protection: Protection, below: str, level: int) -> ProtectionRul
     )
 
 
+def check_repository_push(protection: Protection, repository: str, below: str, level: int) -> None:
+    """Check that the rules for repositories let somebody of a level push to one. `below`: as for `find_closed`. Raises
+    Denied."""
+    rule = find_closed(protection, below, level)
+    if rule is not None and rule.push is not None:
+        raise _denied(push_refusal(repository, rule, rule.push))
+
+
+def push_refusal(repository: str, rule: ProtectionRule, needed: ProtectionLevel) -> str:
+    """Write why a rule keeps somebody from pushing to a repository. `needed`: who may."""
+    return f"repository {repository} is protected by {describe_rule(rule)}: {needed.who} may push to it"
+
+
 def check_repository_deletion(protection: Protection, repository: str, below: str, level: int) -> None:
     """Check that the rules for repositories let somebody of a level delete one; those for its tags are another matter.
     `below`: as for `find_closed`. Raises Denied."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cache.oci.errors import NameInvalid
-from cache.oci.names import RepositoryName
+from cache.oci.names import RepositoryName, Tag, is_tag
 from gateway.auth.access import Access, stored_principal
 from gateway.auth.matrix import Action
 from gateway.auth.permissions import Decision, Refusal
@@ -19,6 +19,7 @@ from gateway.cli.refusals import DEPLOY_TOKENS, JOBS, PERSONAL_TOKENS, Refused, 
 from gateway.cli.session import Session, with_session
 from gateway.directory.directory import Directory
 from gateway.directory.places import Located
+from gateway.inspection.protection import find_protection
 from gateway.namespaces.credentials import CredentialKind, CredentialRef, hash_secret
 from gateway.processes.urls import configured_urls
 from gateway.settings.tables import Settings
@@ -63,7 +64,12 @@ async def _decide(settings: Settings, action: Action, path: str, user: str | Non
         principal = await _principal(directory, user, token)
         located = (await _locate(directory, path)).at(datetime.now(UTC))
         access = Access(directory, open_proxy_allowed(settings, configured_urls(settings)))
-        decision = await access.decide(principal, action, located, datetime.now(UTC))
+        now = datetime.now(UTC)
+        decision = await access.decide(principal, action, located, now)
+        if decision.allowed and not located.problem:
+            found = await find_protection(database, access, principal, action, located, _tag_of(path), now)
+            if found is not None:
+                return Decision(False, found, Refusal.DENIED)
     if located.problem and decision.allowed and action is not Action.ADMIN:
         return Decision(False, located.problem, Refusal.HIDDEN)
     return decision
@@ -99,8 +105,14 @@ async def _ref_of(directory: Directory, token: str) -> CredentialRef | None:
     return None if ref.kind is CredentialKind.PASSWORD else ref
 
 
+def _tag_of(path: str) -> Tag | None:
+    """The tag of an image that was typed; None where there is none, or something else."""
+    text = path.partition("@")[0].rpartition("/")[2].partition(":")[2]
+    return Tag(text) if is_tag(text) else None
+
+
 async def _locate(directory: Directory, path: str) -> Located:
-    """Find the group, project or image of a path, whose tag or digest changes nothing. Raises Refused."""
+    """Find the group, project or image of a path, without its tag or digest. Raises Refused."""
     before, slash, last = path.partition("@")[0].rpartition("/")
     path = f"{before}{slash}{last.partition(':')[0]}"
     if (group := await directory.find_group_place(path)) is not None:

@@ -23,7 +23,7 @@ from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.db.repository_figures import RepositoryFigures, figures_of
 from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.protection import ProtectionLevel
-from gateway.registry.protected import require_deletable
+from gateway.registry.protected import MoveLevels, require_deletable, require_movable
 from gateway.registry.restoring import restore_repository
 from gateway.settings.tables import Settings
 from gateway.settings.units import format_bytes
@@ -75,6 +75,7 @@ def show(session: Session, path: RepositoryPath) -> None:
 @with_session
 def move_repository(session: Session, old: OldPathArgument, new: NewPathArgument) -> None:
     """Rename or move a repository with its images, also to another project; no content is copied."""
+    asyncio.run(_require_movable(session.settings, old, new))
     print_moved(session, asyncio.run(move(session.settings, moves.move_repository, old, new)))
 
 
@@ -159,6 +160,16 @@ async def _delete(settings: Settings, path: str, now: datetime) -> _Shown:
             await pins.require_unpinned(connection, shown.repository.id)
             await repositories.delete(connection, RepositoryName.parse(path), now, COMMAND_LINE)
             return shown
+
+
+async def _require_movable(settings: Settings, old: str, new: str) -> None:
+    """Check that no protection rule keeps a repository where it is, or from where it is to be. Raises Denied."""
+    async with open_existing(settings) as database:
+        async with database.read() as connection:
+            repository = await repositories.find(connection, RepositoryName.parse(old))
+        if repository is not None:
+            levels = MoveLevels(ProtectionLevel.ADMIN, ProtectionLevel.ADMIN)
+            await require_movable(database, repository, new, levels)
 
 
 async def _restore(settings: Settings, path: str, id: int | None, to: str | None) -> _Shown:

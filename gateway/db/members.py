@@ -21,8 +21,11 @@ _members = schema.members
 
 
 async def add(connection: AsyncConnection, member: Member) -> None:
-    """Store a new membership of a group or project. Raises MembershipRefused, UserUnknown."""
+    """Store a new membership of a group or project, in the place of one that has expired. Raises MembershipRefused,
+    UserUnknown."""
     where, name = await _check(connection, member, member.created_at)
+    expired = _members.c.user_id == member.user_id, _members.c.expires_at <= member.created_at
+    await connection.execute(delete_from(_members).where(_of([member.node]), *expired))
     values = {**_identity(member), **_columns(member), "created_at": member.created_at}
     row = insert_unless_taken(connection.dialect.name, _members).values(values).returning(_members.c.id)
     if (await connection.execute(row)).first() is None:

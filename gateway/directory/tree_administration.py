@@ -147,15 +147,18 @@ class TreeAdministration:
 
     # Members
 
-    async def members_of(self, path: str, *, inherited: bool, user_id: int | None = None) -> list[NamedMember]:
+    async def members_of(
+        self, path: str, now: datetime, *, inherited: bool, user_id: int | None = None
+    ) -> list[NamedMember]:
         """The members of the node of a path in the order of their names, and with `inherited` those of all nodes above
-        it, of each user the strongest membership; a user owns what lies in the own namespace. `user_id`: of this user
-        alone."""
+        it, of each user the strongest membership that has not expired; a user owns what lies in the own namespace.
+        `user_id`: of this user alone."""
 
         async def read(connection: Connection) -> list[NamedMember]:
             places = await paths.find_all(connection, prefixes_of(path) if inherited else [path])
             sources = {place.key: place.path for place in places}
-            found = await members.list_of(connection, sources, user_id)
+            listed = await members.list_of(connection, sources, user_id)
+            found = [member for member in listed if member.is_active(now)]
             owners = [
                 place.key.id for place in places if place.key.kind is NodeKind.USER and user_id in (None, place.key.id)
             ]

@@ -21,11 +21,12 @@ from gateway.db.repositories import StoredRepository
 from gateway.namespaces.errors import MoveRefused, RestoreRefused
 from gateway.namespaces.protection import NO_LEVEL
 from gateway.registry.deletion import delete_project
-from gateway.registry.protected import require_deletable
+from gateway.registry.protected import MoveLevels, require_deletable, require_movable
 from gateway.registry.restoring import restore_tag
 from gateway.registry.storage_errors import database_errors
 
 _PAGE = 500
+_NO_LEVELS = MoveLevels()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +121,18 @@ class Administration:
             return await self._database.transact(restore)
 
     async def move_repository(
-        self, repository: StoredRepository, path: RepositoryName, project_id: int, kept: timedelta
+        self,
+        repository: StoredRepository,
+        path: RepositoryName,
+        project_id: int,
+        kept: timedelta,
+        levels: MoveLevels = _NO_LEVELS,
     ) -> Moved:
-        """Move a repository to a path in the project of an id. `kept`: how long its old path leads to it. Raises what
-        `moves.move_repository` does, and MoveRefused where the path has come to lie in another project."""
+        """Move a repository to a path in the project of an id. `kept`: how long its old path leads to it; `levels`: by
+        which protection rules judge whoever does it. Raises what `moves.move_repository` does, Denied where a rule of
+        either project keeps it, and MoveRefused where the path has come to lie in another project."""
+        with database_errors():
+            await require_movable(self._database, repository, path.text, levels)
 
         async def move(connection: Connection) -> Moved:
             present = await self._present(connection, repository)

@@ -20,7 +20,7 @@ import structlog
 
 from cache.oci.errors import Denied, NameUnknown
 from gateway.auth.protection import TagGuard, describe_rule
-from gateway.db import cleanups, pins, protections, repositories
+from gateway.db import cleanups, collection_state, pins, protections, repositories
 from gateway.db import tags as tag_rows
 from gateway.db.cleanups import CleanupRun, LeaseLost
 from gateway.db.connection import Connection
@@ -30,6 +30,7 @@ from gateway.namespaces.cleanup_policy import CleanupPolicy
 from gateway.namespaces.cleanup_rule import CleanupRule, CleanupRuleInvalid
 from gateway.namespaces.protection import Protection
 from gateway.registry.cleanup import DatedTag, Judge, JudgedTag, TagVerdict, unprotected
+from gateway.registry.clock_guard import ClockGuard
 
 log = structlog.get_logger()
 
@@ -66,9 +67,14 @@ class Cleaner:
         clock: Callable[[], datetime],
         cleaned: Callable[[CleanedTags], None],
         completed: Callable[[str, int], None] = lambda project, deleted: None,
+        passed: Callable[[], float] = time.monotonic,
     ) -> None:
         """`cleaned` is called with what each batch deleted, after its commit, and `completed` at the end of a run with
-        its project, and how many tags this cleaner has deleted for it."""
+        its project, and how many tags this cleaner has deleted for it. `passed`: seconds of a clock that never
+        jumps."""
+        self._passed = passed
+        self._guard = ClockGuard("cleanup")
+        self._held: str | None = None
         self._database = database
         self._clock = clock
         self._cleaned = cleaned
@@ -77,7 +83,11 @@ class Cleaner:
         self._going: AsyncGenerator[None, None] | None = None
 
     async def step(self) -> bool:
-        """Do a part of what is due, in some tens of milliseconds; whether there may be more."""
+        """Do a part of what is due, in some tens of milliseconds; whether there may be more. Nothing is due by a clock
+        that was set."""
+        if await self._is_held():
+            await self.close()
+            return False
         if self._going is None:
             claim = partial(cleanups.claim_due, owner=self._owner, now=self._clock())
             run = await self._database.transact(claim, durable=False)
@@ -92,6 +102,15 @@ class Cleaner:
             self._going = None
             raise
         return True
+
+    async def _is_held(self) -> bool:
+        """Whether the clock speaks against deleting anything, which is logged once."""
+        now, state = self._clock(), await self._database.query(collection_state.read)
+        held = self._guard.decide(now, self._passed(), state.seen_at)
+        if held is not None and self._held is None:
+            log.warning("cleanup_held", reason=held)
+        self._held = held
+        return held is not None
 
     async def close(self) -> None:
         """Give up the run that goes on; another cleaner goes on with it."""

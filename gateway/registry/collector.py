@@ -46,7 +46,8 @@ from gateway.db.blob_removals import BlobRemoval
 from gateway.db.collection import BlobReview, Deleted, ManifestReview
 from gateway.db.collection_state import CollectionState
 from gateway.db.connection import Connection
-from gateway.registry.collection_guard import CLOCK_TOLERANCE, OLD_DELAYS, CollectionGuard, Window, jitter_of
+from gateway.registry.clock_guard import CLOCK_TOLERANCE, ClockGuard
+from gateway.registry.collection_guard import OLD_DELAYS, Window, jitter_of
 from gateway.registry.deletion import purge_due
 from gateway.registry.intake import NativeBlobs, blob_lease, take_lease
 
@@ -147,7 +148,7 @@ class Collector:
         self._database_file = _inode(native.database.address)
         self._is_confirmed = False
         self._is_own_store = False
-        self._guard = CollectionGuard()
+        self._guard = ClockGuard()
         self._looked_at: datetime | None = None
         self._checked_at: datetime | None = None
         self._manifest_place: int | None = None

@@ -5,13 +5,23 @@ Nothing is decided here: the caller knows what its reader may see.
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import Tag
-from gateway.db import manifests, projects, repositories, repository_figures, repository_lists, tag_events, tags
+from gateway.db import (
+    cleanups,
+    manifests,
+    projects,
+    repositories,
+    repository_figures,
+    repository_lists,
+    tag_events,
+    tags,
+)
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.manifests import StoredManifest
@@ -152,6 +162,12 @@ class Inventory:
             return await tag_events.count_of(connection, repository_id, tag)
 
         return await self._part(rows, total, window, counted)
+
+    async def cleanups_started(self, ids: Collection[int]) -> dict[int, datetime]:
+        """When a cleanup policy came last to those of some repositories that one has come to, by their ids."""
+        with database_errors():
+            async with self._database.read() as connection:
+                return await cleanups.started_at(connection, ids)
 
     async def tag_counts(self, ids: Collection[int]) -> dict[int, int]:
         """Count the tags of some repositories, by their ids."""

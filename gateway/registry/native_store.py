@@ -28,6 +28,7 @@ from gateway.registry.inventory import Inventory
 from gateway.registry.memory import NativeMemory
 from gateway.registry.native import NativeRepository
 from gateway.registry.parts import NativeParts
+from gateway.registry.protection_rules import ProtectionRules
 from gateway.registry.pushed import Readable
 from gateway.registry.storage_errors import database_errors
 from gateway.registry.stored_sources import StoredSources
@@ -51,6 +52,7 @@ class NativeStore:
         self.inventory = Inventory(native.database, parse_stored)
         self.administration = Administration(native.database, native.clock, kept)
         self.bulk = BulkDeleter(native.database, native.clock)
+        self.protection_rules = ProtectionRules(native.database, native.clock)
 
     def repository(
         self,

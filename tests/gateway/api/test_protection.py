@@ -73,3 +73,33 @@ async def test_protected_tags_stay_where_others_are_deleted_in_bulk(rest: Rest) 
     while await rest.services.native.bulk.step(lambda run, deleted: None):
         pass
     assert [tag["name"] for tag in await rest.get(path)] == ["v1", "v2"]
+
+
+@pytest.mark.parametrize(
+    ("project", "kind", "pattern", "level"),
+    [
+        ("team/app", ProtectionKind.REPOSITORY, "/web", ProtectionLevel.ADMIN),
+        ("team/app", ProtectionKind.TAG, "v1", ProtectionLevel.ADMIN),
+        ("team/app", ProtectionKind.IMMUTABLE, "v1", None),
+        ("team/lib", ProtectionKind.REPOSITORY, "/w*", ProtectionLevel.ADMIN),
+        ("team/lib", ProtectionKind.TAG, "v2", ProtectionLevel.ADMIN),
+    ],
+)
+async def test_a_move_asks_the_rules_of_both_projects(
+    rest: Rest, project: str, kind: ProtectionKind, pattern: str, level: ProtectionLevel | None
+) -> None:
+    path = await path_of(rest)
+    async with rest.database() as database, database.write() as connection:
+        protected, now = await projects.get(connection, project), rest.services.clock()
+        await protections.create(connection, protected, kind, pattern, now, push=level, delete=level)
+    refused = await rest.send_json("PUT", path, {"path": "team/lib/web"}, who="maintainer")
+    assert refused.status == 403 and f"by {kind} rule 1" in json.loads(refused.body)["message"]
+    assert await rest.id_of(NAME)
+    if kind is not ProtectionKind.IMMUTABLE:
+        assert (await rest.send_json("PUT", path, {"path": "team/lib/web"}, who="root")).status == 200
+
+
+async def test_a_rename_gives_no_way_around_immutable_tags(rest: Rest) -> None:
+    await protect(rest, ProtectionKind.IMMUTABLE, "v1", None)
+    refused = await rest.send_json("PUT", await path_of(rest), {"name": "aside"}, who="root")
+    assert refused.status == 403 and "nobody may delete it" in json.loads(refused.body)["message"]

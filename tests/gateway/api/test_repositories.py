@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from gateway.db import cleanups, projects
+from gateway.namespaces.cleanup_policy import CleanupPolicy
 from tests.gateway.api.rest import REPOSITORIES, URL, Rest, open_rest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -260,3 +263,20 @@ async def test_the_token_of_a_job_opens_its_own_project_alone(rest: Rest) -> Non
     assert "own project alone" in refused["message"]
     for path in (f"/groups/team{REPOSITORIES}", f"{REPOSITORIES}/1", "/user"):
         assert "personal access token" in (await rest.get(path, 403, who=None, headers=job))["message"]
+
+
+async def test_it_is_shown_when_a_cleanup_policy_came_to_a_repository(rest: Rest) -> None:
+    id, began = await rest.id_of("team/app/web"), datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
+    async with rest.database() as database, database.write() as connection:
+        project = await projects.get(connection, "team/app")
+        await cleanups.save(connection, project.id, CleanupPolicy(enabled=True), began)
+        claimed = await cleanups.claim(connection, project.id, "tests", began)
+        assert claimed is not None
+        await cleanups.begin_repository(connection, claimed, id, began)
+    shown = [await rest.get(f"{REPOSITORIES}/{id}")]
+    for listed in (
+        await rest.get(f"/projects/team%2Fapp{REPOSITORIES}"),
+        await rest.get(f"/groups/team{REPOSITORIES}"),
+    ):
+        shown += [one for one in listed if one["id"] == id]
+    assert [one["cleanup_policy_started_at"] for one in shown] == ["2025-03-04T05:06:07.000Z"] * 3

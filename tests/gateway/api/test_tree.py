@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.db import members, projects
+from gateway.namespaces.member import Member
+from gateway.namespaces.role import Role
 from tests.gateway.api.rest import Rest, open_rest
 
 TEAM, APP = "/groups/team", "/projects/team%2Fapp"
@@ -46,6 +50,13 @@ async def test_groups_and_projects_are_listed_for_who_may_know_of_them(rest: Res
     assert set(await names(rest, "/projects", "reporter")) == {"open/shown", "team/app", "team/lib"}
     assert {"closed/secret", "team/app"} <= set(await names(rest, "/projects"))
     assert "closed" in await names(rest, "/groups", "newcomer")  # by the path of a group of one's own
+
+
+@pytest.mark.parametrize("path", ["/groups", "/projects", f"{TEAM}/projects", f"{TEAM}/descendant_groups"])
+async def test_a_cursor_that_is_no_id_is_refused(rest: Rest, path: str) -> None:
+    for cursor in ("x", "-1", "1.5", "9" * 19):
+        query = {"pagination": "keyset", "order_by": "id", "cursor": cursor}
+        assert await rest.get(path, 400, **query) == {"error": "cursor is invalid"}
 
 
 async def test_lists_are_narrowed(rest: Rest) -> None:
@@ -224,6 +235,22 @@ async def test_a_member_is_added_changed_and_removed(rest: Rest) -> None:
     await sent(rest, "DELETE", f"{APP}/members/{id}", 204, "maintainer")
     await sent(rest, "DELETE", f"{APP}/members/{id}", 404, "maintainer")
     assert "team/app" not in await names(rest, "/projects", "stranger")
+
+
+async def test_an_expired_member_is_none(rest: Rest) -> None:
+    stranger, now = rest.surface.people["stranger"], rest.services.clock()
+    async with rest.database() as database, database.write() as connection:
+        project = await projects.get(connection, "team/app")
+        made = Member(project.key, stranger.id, Role.DEVELOPER, now - timedelta(days=1), now - timedelta(days=9))
+        await members.add(connection, made)
+    for path in (f"{APP}/members", f"{APP}/members/all"):
+        assert "stranger" not in await names(rest, path)
+        await rest.get(f"{path}/{stranger.id}", 404)
+    await sent(rest, "PUT", f"{APP}/members/{stranger.id}", 404, access_level=20)
+    await sent(rest, "DELETE", f"{APP}/members/{stranger.id}", 404)
+    added = await sent(rest, "POST", f"{APP}/members", 201, "maintainer", username="stranger", access_level=20)
+    assert (added["access_level"], added["expires_at"]) == (20, None)
+    assert await names(rest, f"{APP}/members") == ["stranger"]
 
 
 async def test_nobody_gives_or_takes_a_role_above_the_own_one(rest: Rest) -> None:

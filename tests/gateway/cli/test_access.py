@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from gateway.cli.main import app
 from tests.gateway.cli.terminal import Terminal
+from tests.gateway.native_content import push
 
 
 @pytest.fixture
@@ -80,6 +81,26 @@ def test_a_tag_or_a_digest_changes_no_answer(tree: Terminal, suffix: str) -> Non
     for path in ("team/app", "team/app/image", "hub/dependency_proxy/containers/alpine"):
         for who in (("--user", "alice"), ("--anonymous",)):
             assert explained(tree, "pull", path + suffix, *who) == explained(tree, "pull", path, *who)
+
+
+def test_protection_rules_are_explained(tree: Terminal) -> None:
+    tree.done("member", "add", "team", "bob", "maintainer")
+    push(tree.data, "team/app", "team/app/web", [b"one"], "v1")
+    protect = ("project", "protect", "team/app")
+    tree.done(*protect, "--tag", "v.*", "--push", "maintainer", "--delete", "owner")
+    tree.done(*protect, "--immutable", "v1")
+    tree.done(*protect, "--repository", "team/app/web", "--delete", "admin")
+    alice, bob, web = ("--user", "alice"), ("--user", "bob"), "team/app/web"
+    refused = explained(tree, "push", f"{web}:v2", *alice)
+    assert refused == "refused: tag v2 is protected by tag rule 1 ('v.*'): maintainers and above may push it"
+    assert explained(tree, "push", f"{web}:dev", *alice).startswith("allowed: ")
+    assert explained(tree, "push", f"{web}:v2", *bob).startswith("allowed: ")
+    assert "tag v1 is immutable by immutable rule 2 ('v1'): it stays at" in explained(tree, "push", f"{web}:v1", *bob)
+    assert "owners and above may delete it" in explained(tree, "delete-tag", f"{web}:v2", *bob)
+    assert "nobody may delete it" in explained(tree, "delete", f"{web}:v1", "--user", "root")
+    assert "administrators may delete it" in explained(tree, "manage", web, *bob)
+    assert explained(tree, "manage", web, "--user", "root").startswith("allowed: ")
+    assert explained(tree, "pull", f"{web}:v1", *alice).startswith("allowed: ")
 
 
 def test_the_document_is_printed_whatever_the_answer(tree: Terminal) -> None:

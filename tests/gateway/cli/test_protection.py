@@ -65,6 +65,7 @@ def test_commands_are_those_of_an_administrator_whom_immutable_tags_alone_refuse
     kept = "tag v1 is immutable by immutable rule 3 ('v.*'): nobody may delete it"
     assert kept in pushed.refused("tag", "delete", "team/app:v1")
     assert kept in pushed.refused("repository", "delete", "team/app")
+    assert kept in pushed.refused("repository", "move", "team/app", "team/app/aside")
     digest = push(pushed.data, "team/app", "team/app", [b"three"], "v2")
     refused = pushed.refused("tag", "restore", "team/app:v1", "--digest", str(digest))
     assert "tag v1 is immutable by immutable rule 3 ('v.*'): it stays at sha256:" in refused

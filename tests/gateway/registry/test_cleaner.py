@@ -9,7 +9,18 @@ import pytest
 from sqlalchemy import insert, update
 
 from cache.oci.names import RepositoryName, Tag
-from gateway.db import cleanups, manifests, paths, pins, projects, repositories, schema, tag_events, tags
+from gateway.db import (
+    cleanups,
+    collection_state,
+    manifests,
+    paths,
+    pins,
+    projects,
+    repositories,
+    schema,
+    tag_events,
+    tags,
+)
 from gateway.db.cleanups import LEASE, StoredPolicy
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
@@ -17,6 +28,7 @@ from gateway.db.repositories import StoredRepository
 from gateway.namespaces.cleanup_policy import Cadence, CleanupPolicy
 from gateway.registry.cleaner import ACTOR, BATCH, PAGE, CleanedTags, Cleaner, preview
 from gateway.registry.cleanup import TagVerdict
+from gateway.registry.clock_guard import HOLD
 from tests.gateway.db.identity_rows import NOW
 from tests.gateway.db.native_rows import add_repository, new_manifest
 
@@ -33,7 +45,10 @@ class Run:
         self.cleaned: list[CleanedTags] = []
 
     def cleaner(self) -> Cleaner:
-        return Cleaner(self.database, lambda: self.now, self.cleaned.append)
+        """A cleaner whose clock goes right."""
+        return Cleaner(
+            self.database, lambda: self.now, self.cleaned.append, passed=lambda: (self.now - NOW).total_seconds()
+        )
 
     @property
     def deleted(self) -> set[tuple[str, str]]:
@@ -202,6 +217,38 @@ async def test_a_policy_runs_once_in_its_cadence(database: Database, repository:
     await save(database, repository, replace(ALL, enabled=False))
     run.now += 99 * DAY
     assert not await cleaner.step()
+
+
+async def test_a_clock_that_jumps_ahead_makes_no_policy_due(
+    database: Database, repository: StoredRepository, run: Run
+) -> None:
+    await add_tags(database, repository, {"v1": NOW - 9 * DAY})
+    await save(database, repository, ALL)
+    passed = 0.0
+    cleaner = Cleaner(database, lambda: run.now, run.cleaned.append, passed=lambda: passed)
+    assert not await cleaner.step()
+    run.now += 2 * DAY
+    assert not await cleaner.step()
+    assert await names(database, repository) == {"v1"}
+    passed = HOLD.total_seconds()
+    run.now += HOLD
+    assert await cleaner.step(), "it has gone right since"
+    await run.to_its_end(cleaner)
+    assert run.deleted == {(repository.path, "v1")}
+
+
+async def test_a_new_cleaner_waits_where_the_clock_says_that_nobody_has_looked_for_long(
+    database: Database, repository: StoredRepository, run: Run
+) -> None:
+    await add_tags(database, repository, {"v1": NOW - 9 * DAY})
+    await save(database, repository, ALL)
+    async with database.write() as connection:
+        await collection_state.note_seen(connection, NOW)
+    run.now += 2 * DAY
+    cleaner = run.cleaner()
+    assert not await cleaner.step()
+    run.now += HOLD
+    assert await cleaner.step()
 
 
 async def test_a_policy_that_cannot_be_carried_out_disables_itself_and_says_why(
