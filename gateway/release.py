@@ -2,6 +2,9 @@
 
 DISTRIBUTION = "registry-gateway"
 
+UNKNOWN_VERSION = "0.0.0"
+"""Version of a program that is not installed."""
+
 
 def installed_version() -> str | None:
     """The installed version; None where the program runs from a folder that is not installed."""

@@ -7,6 +7,7 @@ from gateway.api.options import ApiOptions
 from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.db.tag_events import TagEvent
 from gateway.directory.tree_administration import NamedMember
+from gateway.namespaces.expiry import format_precisely
 from gateway.namespaces.group import Group
 from gateway.namespaces.node import NodeKind, PathEntry
 from gateway.namespaces.project import Project, RegistryAccess
@@ -20,9 +21,7 @@ SHORT_REVISION = 9
 """Characters of the hash of a config by which GitLab's clients tell images apart."""
 
 
-def moment(time: datetime) -> str:
-    """A time with milliseconds, in UTC: `2030-01-31T18:00:00.000Z`."""
-    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z"
+moment = format_precisely
 
 
 def tag_moment(time: datetime) -> str:

@@ -13,7 +13,7 @@ from gateway.api.responses import one
 from gateway.api.routing import BASE, Call, Route
 from gateway.api.schemas import REFUSAL, Schema, all_schemas, reference
 from gateway.api.shapes import NoParameters, PageShape, Shape
-from gateway.release import installed_version
+from gateway.release import UNKNOWN_VERSION, installed_version
 
 OPENAPI_VERSION = "3.1.0"
 PATH = "/openapi.json"
@@ -57,7 +57,7 @@ def describe(routes: Sequence[Route[Any]], options: ApiOptions) -> dict[str, obj
         paths.setdefault(route.pattern, {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": OPENAPI_VERSION,
-        "info": {"title": "registry-gateway", "version": installed_version() or "0.0.0"},
+        "info": {"title": "registry-gateway", "version": installed_version() or UNKNOWN_VERSION},
         "servers": [{"url": f"{options.url}{BASE}"}],
         "paths": paths,
         "components": {"schemas": schemas, "securitySchemes": _SECURITY},

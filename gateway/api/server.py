@@ -9,10 +9,7 @@ from gateway.api.errors import Forbidden
 from gateway.api.responses import one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import NoParameters
-from gateway.release import DISTRIBUTION, installed_version
-
-UNKNOWN_VERSION = "0.0.0"
-"""Version of a program that is not installed."""
+from gateway.release import DISTRIBUTION, UNKNOWN_VERSION, installed_version
 
 
 class ServerFacts:

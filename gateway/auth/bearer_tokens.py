@@ -21,7 +21,7 @@ from cachetools import LRUCache
 from jwt.types import Options
 
 from gateway.auth.principal import AccessList
-from gateway.auth.scopes import access_document, granted_actions
+from gateway.auth.scopes import NO_PROJECTS, access_document, claimed_projects, granted_actions
 from gateway.keys.sealing import SealBroken, Sealer
 from gateway.keys.signing import ALGORITHM, TOKEN_LIFETIME, SigningKey, SigningKeys
 from gateway.namespaces.credentials import CredentialRef
@@ -79,7 +79,7 @@ class IssuedToken:
     lifetime: timedelta = TOKEN_LIFETIME
 
 
-_Same = tuple[Backing | None, str, frozenset[tuple[str, frozenset[str]]], int, str]
+_Same = tuple[Backing | None, str, frozenset[tuple[str, frozenset[str]]], frozenset[tuple[str, str]], int, str]
 
 
 class TokenService:
@@ -91,15 +91,21 @@ class TokenService:
         self._issued: LRUCache[_Same, IssuedToken] = LRUCache(KEPT_ISSUED)
 
     def issue(
-        self, backing: Backing | None, subject: str, granted: Mapping[str, frozenset[str]], now: datetime
+        self,
+        backing: Backing | None,
+        subject: str,
+        granted: Mapping[str, frozenset[str]],
+        now: datetime,
+        projects: Mapping[str, str] = NO_PROJECTS,
     ) -> IssuedToken:
-        """Issue a Bearer token with these actions by canonical name. `subject`: a name for logs.
+        """Issue a Bearer token with these actions by canonical name. `subject`: a name for logs; `projects`: as for
+        `access_document`.
 
         Requests of one second for the same get the same token: a fleet that begins to pull at once sends many, and a
         signature takes as long as the rest of a request. Raises TokenTooLong, SigningKeysUnusable.
         """
         key, issued = self._keys.current(now), int(now.timestamp())
-        same = (backing, subject, frozenset(granted.items()), issued, key.id)
+        same = (backing, subject, frozenset(granted.items()), frozenset(projects.items()), issued, key.id)
         if (known := self._issued.get(same)) is not None:
             return known
         claims: dict[str, object] = {
@@ -110,7 +116,7 @@ class TokenService:
             "nbf": issued,
             "exp": issued + int(TOKEN_LIFETIME.total_seconds()),
             "jti": token_urlsafe(12),
-            "access": access_document(granted),
+            "access": access_document(granted, projects),
         }
         if backing is not None:
             claims["backing"] = _backing_document(backing)
@@ -133,7 +139,8 @@ class TokenService:
             if now + CLOCK_SKEW < datetime.fromtimestamp(begins, UTC):
                 raise TokenRefused("a token of the future")
             backing = _parse_backing(claims["backing"]) if "backing" in claims else None
-            return Bearer(backing, AccessList(granted_actions(claims["access"]), expires_at))
+            access = claims["access"]
+            return Bearer(backing, AccessList(granted_actions(access), expires_at, claimed_projects(access)))
         except (KeyError, ValueError, TypeError, OverflowError, OSError) as error:
             raise TokenRefused("a token whose claims are not those of this server") from error
 

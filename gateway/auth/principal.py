@@ -1,7 +1,7 @@
 """Principal: the party that a request acts for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
@@ -31,10 +31,12 @@ class AccessList:
     """Upper bound that a Bearer token sets: names of repositories and what may be done to each.
 
     Every request is decided anew beside it, so it takes rights away and never gives any. `expires_at`: of the token.
+    `projects`: the paths of projects that it states, by names of repositories.
     """
 
     actions: Mapping[str, frozenset[str]]
     expires_at: datetime
+    projects: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,11 @@ CATALOG = "registry:catalog"
 CATALOG_SCOPE = f"{CATALOG}:{ALL_ACTIONS}"
 """Scope of that list (distribution's token specification)."""
 
-ACTIONS = ("pull", "push", "delete")
+BELOW = "/*"
+"""What follows a name in a scope for all repositories below it."""
+
+PULL = "pull"
+ACTIONS = (PULL, "push", "delete")
 """Actions that a token may hold, in the order in which they are written; `*` stands for all of them."""
 
 SCOPE_LIMIT = 20
@@ -22,6 +26,9 @@ SCOPE_LIMIT = 20
 
 WORD_LIMIT = 100
 """Scopes of one request, also those that are joined or mean nothing."""
+
+
+NO_PROJECTS: Mapping[str, str] = {}
 
 
 class TooManyScopes(ValueError):
@@ -32,12 +39,14 @@ class TooManyScopes(ValueError):
 class RequestedScope:
     """Request for one repository: the name as the client spelled it, and the actions.
 
-    `everything`: it wrote `*`.
+    `everything`: it wrote `*`. `below`: for all repositories below the name, `NAME/*`, of which only pulls are granted
+    (GitLab registry API, "Repositories").
     """
 
     name: RepositoryName
     actions: frozenset[str]
     everything: bool = False
+    below: bool = False
 
 
 def parse_scopes(texts: Iterable[str], own_hosts: Iterable[str] = ()) -> list[RequestedScope]:
@@ -56,12 +65,14 @@ def parse_scopes(texts: Iterable[str], own_hosts: Iterable[str] = ()) -> list[Re
         scope = _parse(word, hosts)
         if scope is None:
             continue
-        known = found.get(scope.name.text)
+        key = f"{scope.name}{BELOW}" if scope.below else scope.name.text
+        known = found.get(key)
         if known is not None:
-            scope = RequestedScope(scope.name, scope.actions | known.actions, scope.everything or known.everything)
+            actions, everything = scope.actions | known.actions, scope.everything or known.everything
+            scope = RequestedScope(scope.name, actions, everything, scope.below)
         elif len(found) == SCOPE_LIMIT:
             raise TooManyScopes(f"the request has scopes for more than {SCOPE_LIMIT} repositories: ask for fewer")
-        found[scope.name.text] = scope
+        found[key] = scope
     return list(found.values())
 
 
@@ -81,11 +92,14 @@ def _parse(word: str, hosts: frozenset[str]) -> RequestedScope | None:
     wanted = frozenset(actions.split(","))
     everything = ALL_ACTIONS in wanted
     known = frozenset(ACTIONS) if everything else wanted.intersection(ACTIONS)
+    below = name.endswith(BELOW)
+    if below:
+        known, everything = known & {PULL}, False
     try:
-        parsed = RepositoryName.parse(name)
+        parsed = RepositoryName.parse(name.removesuffix(BELOW))
     except NameInvalid:
         return None
-    return RequestedScope(parsed, known, everything) if known else None
+    return RequestedScope(parsed, known, everything, below) if known else None
 
 
 def scope_text(name: str, actions: Iterable[str]) -> str:
@@ -96,17 +110,32 @@ def scope_text(name: str, actions: Iterable[str]) -> str:
     return f"{REPOSITORY}:{name}:{','.join(action for action in ACTIONS if action in wanted)}"
 
 
-def access_document(granted: Mapping[str, frozenset[str]]) -> list[dict[str, object]]:
-    """The claim `access` of a token: what is granted, by canonical name; `*` too where that is everything."""
+def access_document(
+    granted: Mapping[str, frozenset[str]], projects: Mapping[str, str] = NO_PROJECTS
+) -> list[dict[str, object]]:
+    """The claim `access` of a token: what is granted, by canonical name; `*` too where that is everything. `projects`:
+    the paths of the projects of some names, which stand there as GitLab's tokens have them."""
     return [
         {
             "type": kind if name == CATALOG else REPOSITORY,
             "name": rest if name == CATALOG else name,
             "actions": [action for action in (*ACTIONS, ALL_ACTIONS) if action in actions],
+            **({"meta": {"project_path": projects[name]}} if name in projects else {}),
         }
         for name, actions in granted.items()
         for kind, _, rest in [name.partition(":")]
     ]
+
+
+def claimed_projects(document: Sequence[Mapping[str, object]]) -> dict[str, str]:
+    """Read the paths of projects that a claim `access` states, by canonical name."""
+    claimed: dict[str, str] = {}
+    for entry in document:
+        name, meta = entry.get("name"), entry.get("meta")
+        path = meta.get("project_path") if isinstance(meta, dict) else None
+        if isinstance(name, str) and isinstance(path, str):
+            claimed[name] = path
+    return claimed
 
 
 def granted_actions(document: Sequence[Mapping[str, object]]) -> dict[str, frozenset[str]]:

@@ -37,6 +37,21 @@ async def figures_of(connection: AsyncConnection, ids: Collection[int]) -> dict[
     return found
 
 
+async def bytes_of_all(connection: AsyncConnection, ids: Collection[int]) -> int:
+    """Sum the bytes of the blobs of some repositories, each counted once, and of their manifests."""
+    sizes: dict[str, int] = {}
+    total = 0
+    for batch in batches(sorted(ids)):
+        of_blobs = select(blobs.c.digest, blobs.c.size).join(blob_links, blobs.c.digest == blob_links.c.digest)
+        sizes |= {
+            row.digest: row.size
+            for row in await connection.execute(of_blobs.where(blob_links.c.repository_id.in_(batch)))
+        }
+        of_manifests = select(func.sum(func.length(manifests.c.raw))).where(manifests.c.repository_id.in_(batch))
+        total += int(await connection.scalar(of_manifests) or 0)
+    return total + sum(sizes.values())
+
+
 async def _figures_of(connection: AsyncConnection, ids: list[int]) -> dict[int, RepositoryFigures]:
     of_tags = select(tags.c.repository_id, func.count()).where(tags.c.repository_id.in_(ids))
     of_manifests = select(manifests.c.repository_id, func.count(), func.sum(func.length(manifests.c.raw)))

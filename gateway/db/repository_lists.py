@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Select, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import projects
+from gateway.db import paths, projects
 from gateway.db.dialects import unindexed
 from gateway.db.repositories import DELETED, DeletedRepository, StoredRepository, to_deleted
-from gateway.db.schema import repositories
+from gateway.db.schema import repositories, tags
 from gateway.db.windows import ListWindow, count, cut, holds
 from gateway.namespaces.reach import PullReach
 
@@ -57,6 +57,29 @@ async def list_below(
 async def count_below(connection: AsyncConnection, group: str, reach: PullReach, search: str) -> int:
     """Count the repositories that `list_below` lists, as `windows.count` does."""
     return await count(connection, _searched(await _below(connection, group, reach), search))
+
+
+async def list_tagged(
+    connection: AsyncConnection, project_id: int, path: str, after: str, limit: int
+) -> list[StoredRepository]:
+    """List the first repositories of a project at and below a path that have a tag, in the order of their paths, after
+    a path."""
+    has_tag = exists().where(tags.c.repository_id == repositories.c.id)
+    chosen = at_or_below(path), repositories.c.path > after, has_tag
+    query = _searched(_of_project(project_id), "").where(*chosen).order_by(repositories.c.path).limit(limit)
+    rows = await connection.execute(query)
+    return [StoredRepository(row.id, row.project_id, row.path, row.created_at) for row in rows]
+
+
+async def list_ids_below(connection: AsyncConnection, project_id: int, path: str) -> list[int]:
+    """List the ids of the repositories of a project at and below a path."""
+    here = _of_project(project_id), repositories.c.deleted_at.is_(None), at_or_below(path)
+    return list(await connection.scalars(select(repositories.c.id).where(*here)))
+
+
+def at_or_below(path: str) -> ColumnElement[bool]:
+    """Whether a repository has a path, or one below it."""
+    return or_(repositories.c.path == path, paths.is_below(repositories.c.path, path))
 
 
 def _of_project(project_id: int) -> ColumnElement[bool]:

@@ -5,6 +5,7 @@ two it may have been changed, moved or deleted.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -124,6 +125,19 @@ class TreeAdministration:
 
         return await self._database.transact(move)
 
+    async def check_project_move(self, id: int, place: Callable[[str], str], now: datetime) -> None:
+        """Check that `move_project` would move a project now, and change nothing. Raises what that raises."""
+
+        async def check(connection: Connection) -> None:
+            project = await projects.find_by_id(connection, id)
+            if project is None:
+                raise unknown_project(str(id))
+            await moves.move_project(connection, project.path, place(project.path), now, timedelta(0))
+            raise _Undone
+
+        with suppress(_Undone):
+            await self._database.transact(check)
+
     async def list_projects(
         self, known: Knowledge, which: TreeFilter, order: TreeOrder, window: ListWindow, *, counted: bool
     ) -> ListPart[Project]:
@@ -207,6 +221,10 @@ class TreeAdministration:
         """Read a part, and one row more to know whether there are more, in one state of the database."""
         async with self._database.read() as connection:
             return await read_part(connection, rows, total, window, counted=counted)
+
+
+class _Undone(Exception):
+    """Raised to undo a transaction that was only to show whether it can be done."""
 
 
 async def _get_group(connection: Connection, id: int) -> Group:

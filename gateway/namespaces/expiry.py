@@ -58,6 +58,11 @@ def format_moment(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def format_precisely(moment: datetime) -> str:
+    """Write a time with milliseconds, in UTC, as GitLab's APIs have it: `2030-01-31T18:00:00.000Z`."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
 def _parse(text: str, now: datetime, direction: int) -> datetime:
     """Read a time; a duration counts from now, into the future if `direction` is 1, into the past if it is -1."""
     try:

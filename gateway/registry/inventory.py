@@ -20,6 +20,7 @@ from gateway.db import (
     repository_figures,
     repository_lists,
     tag_events,
+    tag_lists,
     tags,
 )
 from gateway.db.connection import Connection
@@ -28,9 +29,11 @@ from gateway.db.manifests import StoredManifest
 from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.db.repository_lists import RepositoryOrder
 from gateway.db.tag_events import TagEvent
+from gateway.db.tag_lists import TagSelection
 from gateway.db.tags import DatedName, StoredTag
 from gateway.db.windows import ListPart, ListWindow, read_part
 from gateway.namespaces.reach import PullReach
+from gateway.registry.image_details import ImageDetails, image_details
 from gateway.registry.image_size import size_of
 from gateway.registry.storage_errors import database_errors
 
@@ -180,6 +183,39 @@ class Inventory:
         with database_errors():
             async with self._database.read() as connection:
                 return (await repository_figures.figures_of(connection, [id]))[id].bytes
+
+    async def size_below(self, project_id: int, path: str) -> int | None:
+        """Sum the bytes of the repositories of a project at and below a path, each blob once; None where there are
+        none."""
+        with database_errors():
+            async with self._database.read() as connection:
+                ids = await repository_lists.list_ids_below(connection, project_id, path)
+                return await repository_figures.bytes_of_all(connection, ids) if ids else None
+
+    async def tagged_below(self, project_id: int, path: str, after: str, limit: int) -> list[StoredRepository]:
+        """The first repositories of a project at and below a path that have a tag, after a path."""
+        listed = partial(repository_lists.list_tagged, project_id=project_id, path=path, after=after, limit=limit)
+        with database_errors():
+            return await self._database.query(listed)
+
+    async def selected_tags(self, repository_id: int, wanted: TagSelection) -> list[StoredTag]:
+        """The tags of a selection, as `tag_lists.list_selected` lists them."""
+        listed = partial(tag_lists.list_selected, repository_id=repository_id, wanted=wanted)
+        with database_errors():
+            return await self._database.query(listed)
+
+    async def images(self, repository_id: int, digests: Collection[Digest]) -> dict[Digest, ImageDetails]:
+        """Describe those of the digests of which a repository has manifests."""
+        with database_errors():
+            return await image_details(self._database, repository_id, digests)
+
+    async def referrers_of(
+        self, repository_id: int, subjects: Collection[Digest], types: Collection[str] | None, limit: int
+    ) -> dict[Digest, list[tuple[str | None, Digest]]]:
+        """What refers to some images, as `tag_lists.referrers_of` finds it."""
+        with database_errors():
+            async with self._database.read() as connection:
+                return await tag_lists.referrers_of(connection, repository_id, subjects, types, limit)
 
     async def _part(
         self,

@@ -12,6 +12,7 @@ from gateway.audit.deletion import note_deletion
 from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
 from gateway.audit.log import AuditLog
 from gateway.auth.principal import ANONYMOUS, Principal, describe
+from gateway.db.moves import Moved
 from gateway.http.access_log import identity_of
 from gateway.repositories import Opened, OpenedNative
 
@@ -38,7 +39,7 @@ class Audited:
         tag = reference.text if isinstance(reference, Tag) else None
         outcome = found.status.outcome
         digest, cached = str(found.manifest.descriptor.digest), None if outcome is None else outcome.value
-        self._audit.note(_event(EventKind.PULL, Subject.MANIFEST, request, principal, opened, tag, digest, cached))
+        self._audit.note(_event(EventKind.PULL, Subject.MANIFEST, request, principal, opened.path, tag, digest, cached))
 
     def pushed(
         self,
@@ -49,7 +50,7 @@ class Audited:
         tags: Mapping[Tag, Digest | None],
     ) -> None:
         """Note that a manifest was pushed, once for each of its tags. `tags`: with what they pointed to before."""
-        event = _event(EventKind.PUSH, Subject.MANIFEST, request, principal, opened, None, str(digest))
+        event = _event(EventKind.PUSH, Subject.MANIFEST, request, principal, opened.path, None, str(digest))
         for tag, before in tags.items():
             self._audit.note(event._replace(tag=tag.text, former=None if before is None else str(before)))
         if not tags:
@@ -66,8 +67,13 @@ class Audited:
     ) -> None:
         """Note that something was deleted, and log it. `digest`: of a tag, what it pointed to."""
         text = None if tag is None else tag.text
-        event = _event(EventKind.DELETE, subject, request, principal, opened, text, str(digest))
+        event = _event(EventKind.DELETE, subject, request, principal, opened.path, text, str(digest))
         note_deletion(self._audit, event, ACCEPTED)
+
+    def moved(self, request: Request, principal: Principal, moved: Moved) -> None:
+        """Note that something has moved."""
+        event = _event(EventKind.MOVE, Subject(moved.kind.value), request, principal, moved.new, None, None)
+        self._audit.note(event._replace(former=moved.old))
 
 
 def _event(
@@ -75,9 +81,9 @@ def _event(
     subject: Subject,
     request: Request,
     principal: Principal,
-    opened: Opened,
+    path: str,
     tag: str | None,
-    digest: str,
+    digest: str | None,
     outcome: str | None = None,
 ) -> AuditEvent:
     """Describe what a request does now. This is a part of each pull, and so does without what takes long."""
@@ -88,7 +94,7 @@ def _event(
         event,
         subject,
         Surface.REGISTRY,
-        opened.path,
+        path,
         tag,
         digest,
         None,

@@ -41,10 +41,12 @@ class RegistryOptions:
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """Actions that a principal may do to a repository, and its canonical name."""
+    """Actions that a principal may do to a repository, its canonical name, and the path of its project; None for what
+    lies in none."""
 
     name: str
     actions: frozenset[Action]
+    project: str | None = None
 
 
 class RepositoryOpener:
@@ -271,7 +273,8 @@ class RepositoryOpener:
         decisions = {action: decide(principal, action, target, now) for action in actions}
         is_hidden = any(decision.refusal in _NOTHING_THERE for decision in decisions.values())
         allowed = frozenset(action for action, decision in decisions.items() if decision.allowed)
-        return Permitted(located.name, allowed), is_hidden
+        project = located.place.project.path if isinstance(located.place, ProjectPlace) else None
+        return Permitted(located.name, allowed, project), is_hidden
 
 
 def _is_native(name: RepositoryName, root: Root | None) -> bool:

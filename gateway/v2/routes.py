@@ -17,6 +17,7 @@ from gateway.http.errors import API_VERSION, unknown_path, wrong_method
 from gateway.maintenance.repeated_pulls import RepeatedPulls
 from gateway.namespaces.locate import Root
 from gateway.namespaces.paths import proxied_name
+from gateway.release import UNKNOWN_VERSION, installed_version
 from gateway.server.client_connection import note_accepted
 from gateway.services import Services
 from gateway.v2.audited import Audited
@@ -34,6 +35,13 @@ from gateway.v2.uploads import BlobPushes
 from gateway.v2.warnings import with_warning
 
 Handler = Callable[[Request, Endpoint, Principal], Awaitable[ASGIApp]]
+
+GITLAB_HEADERS = {
+    "Gitlab-Container-Registry-Version": installed_version() or UNKNOWN_VERSION,
+    "Gitlab-Container-Registry-Features": "tag_delete",
+    "Gitlab-Container-Registry-Database-Enabled": "true",
+}
+"""Headers by which GitLab knows what a registry can do."""
 
 _READS = ("GET", "HEAD")
 _KINDS = {EndpointKind.UPLOADS: "upload"}
@@ -145,5 +153,6 @@ class RegistryApi:
 
 
 def ping() -> ASGIApp:
-    """Response that shows that this is a registry (distribution-spec, "Determining Support")."""
-    return JSONResponse({}, headers=API_VERSION)
+    """Response that shows that this is a registry (distribution-spec, "Determining Support"), and one with the API of
+    GitLab's (GitLab registry API, "Compliance check")."""
+    return JSONResponse({}, headers=API_VERSION | GITLAB_HEADERS)

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache.oci.errors import RefusalReason, RegistryError, StoreUnavailable, Unauthorized, Unsupported
+from cache.oci.names import RepositoryName
 from gateway.auth.authenticator import CLIENT_ADDRESS, backing_of, peer_of
 from gateway.auth.bearer_tokens import SERVICE, SERVICES, TokenTooLong
 from gateway.auth.matrix import Action
@@ -21,6 +22,7 @@ from gateway.auth.principal import ANONYMOUS, Principal, describe
 from gateway.auth.scopes import (
     ACTIONS,
     ALL_ACTIONS,
+    BELOW,
     CATALOG,
     RequestedScope,
     TooManyScopes,
@@ -126,12 +128,12 @@ class TokenApi:
         services, address = self._services, address_roots(request.scope, self._roots)
         if not principal.is_anonymous:
             note_principal(request.scope, describe(principal))
-        granted = await self._granted(_parse_scopes(asked.scopes, address.own_hosts), principal, address)
+        granted, projects = await self._granted(_parse_scopes(asked.scopes, address.own_hosts), principal, address)
         if address.own.root is None and asks_for_catalog(asked.scopes):
             granted[CATALOG] = frozenset({ALL_ACTIONS})
         backing = backing_of(principal)
         try:
-            issued = services.tokens.issue(backing, principal.name, granted, services.clock())
+            issued = services.tokens.issue(backing, principal.name, granted, services.clock(), projects)
         except TokenTooLong as error:
             raise TokenRequestInvalid(str(error)) from error
         document: dict[str, object] = {
@@ -147,18 +149,25 @@ class TokenApi:
 
     async def _granted(
         self, scopes: Sequence[RequestedScope], principal: Principal, address: AddressRoots
-    ) -> dict[str, frozenset[str]]:
-        """Decide which requested actions are granted, by canonical name; names that lead nowhere are left out."""
-        granted: dict[str, frozenset[str]] = {}
-        wanted = {scope.name: [Action(action) for action in ACTIONS if action in scope.actions] for scope in scopes}
+    ) -> tuple[dict[str, frozenset[str]], dict[str, str]]:
+        """Decide which requested actions are granted, by canonical name, and find the projects of these; names that
+        lead nowhere are left out."""
+        granted, projects = dict[str, frozenset[str]](), dict[str, str]()
+        wanted: dict[RepositoryName, list[Action]] = {}
+        for scope in scopes:
+            requested = [Action(action) for action in ACTIONS if action in scope.actions]
+            wanted[scope.name] = list(dict.fromkeys([*wanted.get(scope.name, ()), *requested]))
         permitted = await self._opener.permitted(wanted, principal, address.own.root)
         for scope in scopes:
             found = permitted.get(scope.name)
-            if found is not None and found.actions:
-                actions = {action.value for action in found.actions}
+            actions = scope.actions.intersection(action.value for action in found.actions) if found else frozenset()
+            if found is not None and actions:
                 everything = {ALL_ACTIONS} if scope.everything and len(actions) == len(ACTIONS) else set()
-                granted[found.name] = granted.get(found.name, frozenset()) | actions | everything
-        return granted
+                name = f"{found.name}{BELOW}" if scope.below else found.name
+                granted[name] = granted.get(name, frozenset()) | actions | everything
+                if found.project is not None:
+                    projects[name] = found.project
+        return granted, projects
 
 
 @lru_cache(256)

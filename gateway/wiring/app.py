@@ -30,6 +30,8 @@ from gateway.server.zerocopy import ZeroCopy
 from gateway.services import Services
 from gateway.settings.tables import Settings
 from gateway.v2.errors import ErrorRendering
+from gateway.v2.gitlab.app import GitlabApi
+from gateway.v2.gitlab.endpoint import BASE as GITLAB
 from gateway.v2.opener import RegistryOptions, RepositoryOpener
 from gateway.v2.root_selection import RootSelection, RootTable, at_listener, is_main_address, root_table
 from gateway.v2.routes import RegistryApi
@@ -137,10 +139,12 @@ def create_app(
     those that follow from the URL of the main address.
     """
     opener = RepositoryOpener(services, registry)
+    options = rest or api_options(roots.main.own.url, roots.main.own.url)
     surfaces: ASGIApp = Surfaces(
         ErrorRendering(RootSelection(RegistryApi(services, opener, repeated), roots)),
         ErrorRendering(TokenApi(services, opener, roots)),
-        ApiErrors(RestApi(services, rest or api_options(roots.main.own.url, roots.main.own.url))),
+        ErrorRendering(GitlabApi(services, opener, roots, registry, options.old_paths)),
+        ApiErrors(RestApi(services, options)),
         ops_app(services, operations),
         not_found,
     )
@@ -164,17 +168,26 @@ def _kind_of(path: str) -> str:
     """The kind of a request, of which a flood leaves the others their turns."""
     if path.startswith("/v2/"):
         return "" if len(path) > len("/v2/") else "ping"
-    return next((prefix for prefix in ("/-/", "/jwt/", "/api/") if path.startswith(prefix)), "other")
+    return next((prefix for prefix in ("/-/", "/jwt/", "/api/", GITLAB) if path.startswith(prefix)), "other")
 
 
 class Surfaces:
     """Selects the surface by the path of a request."""
 
-    def __init__(self, registry: ASGIApp, tokens: ASGIApp, rest: ASGIApp, operations: ASGIApp, none: ASGIApp) -> None:
-        """`rest` serves the main address alone: others belong to one upstream. `none` serves paths that belong to no
-        surface."""
+    def __init__(
+        self,
+        registry: ASGIApp,
+        tokens: ASGIApp,
+        gitlab: ASGIApp,
+        rest: ASGIApp,
+        operations: ASGIApp,
+        none: ASGIApp,
+    ) -> None:
+        """`gitlab` and `rest` serve the main address alone: others belong to one upstream. `none` serves paths that
+        belong to no surface."""
         self._registry = registry
         self._tokens = tokens
+        self._gitlab = gitlab
         self._rest = rest
         self._operations = operations
         self._none = none
@@ -185,6 +198,8 @@ class Surfaces:
             await self._registry(scope, receive, send)
         elif path.startswith("/jwt/"):
             await self._tokens(scope, receive, send)
+        elif (path.startswith(GITLAB) or f"{path}/" == GITLAB) and is_main_address(scope):
+            await self._gitlab(scope, receive, send)
         elif path.startswith("/api/") and is_main_address(scope):
             await self._rest(scope, receive, send)
         elif path.startswith("/-/"):
