@@ -49,6 +49,7 @@ REST_TOKENS = "tests/gateway/api/test_personal_tokens.py"
 CLEANUP = "tests/gateway/registry/test_cleanup.py"
 CLEANER = "tests/gateway/registry/test_cleaner.py"
 PROTECTION = "tests/gateway/v2/test_protection.py"
+GITLAB = "tests/gateway/v2/test_gitlab.py"
 PROTECTION_RULES = "tests/gateway/namespaces/test_protection.py"
 
 
@@ -893,12 +894,10 @@ THREATS = [
         "The clock is 400 days ahead for some hours; afterwards nothing is collected for 400 days, and disks fill.",
         "A later time that nobody has noted for an hour counts no more, and what was dated to the future is dated back.",
         (
-            "tests/gateway/registry/test_collection_guard.py"
+            "tests/gateway/registry/test_clock_guard.py"
             "::test_a_clock_that_was_ahead_stops_nothing_once_nobody_goes_by_it",
         ),
-        Disarm(
-            "gateway/registry/collection_guard.py", "if passed - self._behind[1] >= HOLD.total_seconds():", "if False:"
-        ),
+        Disarm("gateway/registry/clock_guard.py", "if passed - self._behind[1] >= HOLD.total_seconds():", "if False:"),
     ),
     Threat(
         "reviews dated to the future",
@@ -4885,6 +4884,44 @@ THREATS = [
             "return self.matcher is None or self.matcher.matches(name)",
             "return self.matcher is not None and self.matcher.matches(name)",
         ),
+    ),
+    Threat(
+        "a move around a protection rule",
+        "A maintainer renames a repository, or moves it to a project without rules, and pushes another image as its tag.",
+        "A move is asked of the rules as a deletion with all tags where it was, and as a push where it is to be.",
+        (
+            f"{REST}/test_protection.py::test_a_move_asks_the_rules_of_both_projects",
+            f"{REST}/test_protection.py::test_a_rename_gives_no_way_around_immutable_tags",
+        ),
+        Disarm(
+            "gateway/registry/administration.py",
+            "            await require_movable(self._database, repository, path.text, levels)\n",
+            "            pass\n",
+        ),
+    ),
+    Threat(
+        "a clock that makes tags old",
+        "The clock jumps ahead by months, and the cleanup policies of all projects delete what was pushed yesterday.",
+        "Policies wait until the clock has gone right for an hour, compared with one that never jumps.",
+        (
+            f"{CLEANER}::test_a_clock_that_jumps_ahead_makes_no_policy_due",
+            f"{CLEANER}::test_a_new_cleaner_waits_where_the_clock_says_that_nobody_has_looked_for_long",
+        ),
+        Disarm("gateway/registry/cleaner.py", "        if await self._is_held():\n", "        if False:\n"),
+    ),
+    Threat(
+        "a rename by a token for less",
+        "Somebody has a token for pushes to a project, or to another one, and renames the project with all of its images.",
+        "A rename needs a token that states the project and lists what lies below it, and the right to administer it.",
+        (f"{GITLAB}::test_a_rename_needs_the_path_of_the_project_in_the_token",),
+        Disarm("gateway/v2/gitlab/moves.py", "        if claimed != name.text:\n", "        if False:\n"),
+    ),
+    Threat(
+        "a size that tells of hidden repositories",
+        "A token lists one repository, and its holder asks for the bytes of all that lie below it.",
+        "That needs a token that lists what lies below, too.",
+        (f"{GITLAB}::test_a_token_must_list_what_is_read",),
+        Disarm("gateway/v2/gitlab/app.py", "            _require_below(principal, endpoint.repository)\n", ""),
     ),
     Threat(
         "a rotated token in two hands",
