@@ -16,7 +16,7 @@ from tests.parts.gateway import Gateway
 from tests.parts.images import Images
 from tests.parts.pages import PAGES, blocks
 from tests.parts.postgresql import Databases
-from tests.parts.processes import plain_environment, wait_until
+from tests.parts.processes import PartFailed, plain_environment, wait_until
 
 from .conftest import LongLived
 
@@ -166,6 +166,72 @@ def test_tags_are_deleted_in_bulk_through_objects(rig: Rig) -> None:
     wait_until(lambda: len(left()) == 4)
     assert left() == ["dev-2", "latest", "v1", "v2"]
     rig.project().repositories.delete(repository.id)
+
+
+def test_a_cleanup_policy_is_made_through_objects(rig: Rig) -> None:
+    project = rig.project()
+    attributes = {"enabled": True, "cadence": "1month", "keep_n": 5, "older_than": "30d", "name_regex_keep": "v.+"}
+    project.container_expiration_policy_attributes = attributes
+    project.save()
+    policy = rig.project().container_expiration_policy
+    assert {name: policy[name] for name in attributes} == attributes and policy["next_run_at"]
+    project.container_expiration_policy_attributes = {"cadence": "2d"}
+    with pytest.raises(gitlab.GitlabUpdateError, match="is not included in the list"):
+        project.save()
+    shown = rig.server.json("cleanup", "status", PROJECT)
+    assert shown == []  # no run has come to a repository yet
+    project.container_expiration_policy_attributes = {"enabled": False}
+    project.save()
+
+
+def test_protection_rules_are_made_through_objects_and_refuse_pushes(rig: Rig) -> None:
+    project = rig.project()
+    levels = {"minimum_access_level_for_push": "owner", "minimum_access_level_for_delete": "admin"}
+    rules = project.registry_protection_repository_rules
+    rule = rules.create({"repository_path_pattern": f"{PROJECT}/kept*", **levels})
+    assert [one.repository_path_pattern for one in rules.list(get_all=True)] == [f"{PROJECT}/kept*"]
+    with pytest.raises(gitlab.GitlabCreateError, match="already"):
+        rules.create({"repository_path_pattern": f"{PROJECT}/kept*", **levels})
+    with pytest.raises(PartFailed, match="protected by repository rule"):
+        rig.push("v1", image=f"{PROJECT}/kept-one")
+    rule.minimum_access_level_for_push = "maintainer"
+    rule.save()
+    rig.push("v1", image=f"{PROJECT}/kept-one")
+    [repository] = project.repositories.list(search="kept-one", get_all=True)
+    with pytest.raises(gitlab.GitlabDeleteError, match="protected by repository rule"):
+        repository.delete()
+    move = f"/projects/{project.id}/registry/repositories/{repository.id}"
+    with pytest.raises(gitlab.GitlabHttpError, match="protected by repository rule"):
+        rig.client().http_put(move, post_data={"name": "free"})
+    rule.delete()
+    repository.delete()
+
+
+def test_a_dry_run_of_a_deletion_in_bulk_deletes_nothing(rig: Rig) -> None:
+    rig.push("a", "b", image=f"{PROJECT}/dry")
+    [repository] = rig.project().repositories.list(search="dry", get_all=True)
+    path = f"/projects/{rig.project().id}/registry/repositories/{repository.id}/tags"
+    for _ in range(2):
+        answer = rig.client().http_request("delete", path, query_data={"name_regex_delete": ".*", "dry_run": True})
+        shown = answer.json()
+        assert (shown["deleted"], shown["deletes_everything"]) == (2, True)
+        assert {tag["name"]: tag["verdict"] for tag in shown["tags"]} == {"a": "deleted", "b": "deleted"}
+    assert len(repository.tags.list(get_all=True)) == 2
+    rig.project().repositories.delete(repository.id)
+
+
+def test_the_lines_about_the_registry_s_own_api_run(rig: Rig) -> None:
+    [block] = blocks(PAGES["api"].partition("## The registry's own API")[2].partition("\n## ")[0], "sh")
+    environment = plain_environment(TOKEN=rig.tokens["maintainer"], URL=rig.server.url)
+    for line in block.replace("\\\n", "").splitlines():
+        command = [
+            "sh",
+            "-ec",
+            line.replace("curl ", "curl --fail --silent --show-error ").replace("team/app/web", IMAGE),
+        ]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, (line, done.stderr)
+        json.loads(done.stdout)
 
 
 def test_a_job_reads_and_deletes_with_its_token(rig: Rig) -> None:
