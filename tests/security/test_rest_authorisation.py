@@ -104,7 +104,9 @@ def rig(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[R
 
 def test_the_table_names_every_route_of_the_server() -> None:
     tree = SimpleNamespace(tree=None)
-    native = SimpleNamespace(inventory=None, administration=SimpleNamespace(kept_until=None), bulk=None)
+    native = SimpleNamespace(
+        inventory=None, administration=SimpleNamespace(kept_until=None), bulk=None, protection_rules=None
+    )
     accounts = dict.fromkeys(("users", "personal_tokens", "deploy_tokens"))
     parts: Any = SimpleNamespace(directory=tree, native=native, audit=None, clock=None, **accounts)
     table = route_table(parts, ApiOptions("", "", None))  # type: ignore[arg-type]
