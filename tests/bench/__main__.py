@@ -30,6 +30,7 @@ from tests.bench.peers import Constant, Distribution, DockerRegistry, Nginx, Pee
 from tests.bench.plot import plot
 from tests.bench.ranged import ranged
 from tests.bench.table import tables
+from tests.bench.tag_lists import tag_lists
 from tests.bench.tree import tree
 from tests.bench.upstream import MB, Upstream
 
@@ -220,6 +221,7 @@ def main() -> int:
             ("idle", idle),
             ("far away", far_away),
             ("many tags", many_tags),
+            ("tag lists", tag_lists),
             ("history", history),
             ("collecting", collecting),
             ("commands", command_times),
