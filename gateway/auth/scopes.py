@@ -86,9 +86,9 @@ def _parse(word: str, hosts: frozenset[str]) -> RequestedScope | None:
     name, colon, actions = rest.rpartition(":")
     if kind.partition("(")[0] != REPOSITORY or not colon:  # `repository(plugin)` is a repository of a class
         return None
-    host, slash, below = name.partition("/")
+    host, slash, rest = name.partition("/")
     if slash and host.lower() in hosts:
-        name = below
+        name = rest
     wanted = frozenset(actions.split(","))
     everything = ALL_ACTIONS in wanted
     known = frozenset(ACTIONS) if everything else wanted.intersection(ACTIONS)

@@ -59,7 +59,7 @@ def bearer(surface: PushSurface, listed: Mapping[str, str], projects: Mapping[st
 def links(answer: Exchange) -> dict[str, str]:
     """The targets of the links of a response, below this server, by their relation."""
     found = {}
-    for link in answer.headers.get("link", "").split(", "):
+    for link in (answer.headers.get("link") or "").split(", "):
         target, _, relation = link.partition(">; rel=")
         if relation:
             assert target.startswith(f"<{URL}/")
