@@ -11,6 +11,7 @@ from gateway.audit.log import AuditLog
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.bearer_tokens import TokenService
 from gateway.data_folder import CacheFolder
+from gateway.directory.access_tokens import AccessTokenAdministration
 from gateway.directory.directory import Directory
 from gateway.directory.token_administration import DeployTokenAdministration, PersonalTokenAdministration
 from gateway.directory.user_administration import UserAdministration
@@ -31,6 +32,7 @@ class Services:
     users: UserAdministration
     personal_tokens: PersonalTokenAdministration
     deploy_tokens: DeployTokenAdministration
+    access_tokens: AccessTokenAdministration
     upstreams: Upstreams
     sealer: Sealer
     pull_through: PullThrough

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from gateway.api.documents import DocumentWriter, moment
 from gateway.api.options import ApiOptions
 from gateway.auth.principal import Principal
+from gateway.directory.access_tokens import AccessToken
 from gateway.namespaces.credential_rules import find_ending
 from gateway.namespaces.credentials import DeployToken, PersonalToken, Scope
 from gateway.namespaces.user import User
@@ -49,6 +50,9 @@ class AccountDocuments:
             "active": ending is None,
             "expires_at": token.expires_at and f"{token.expires_at.astimezone(UTC):%Y-%m-%d}",
         }
+
+    def access_token(self, found: AccessToken) -> dict[str, object]:
+        return {**self.personal_token(found.token), "access_level": found.role and int(found.role)}
 
     def deploy_token(self, token: DeployToken) -> dict[str, object]:
         ends = token.expires_at

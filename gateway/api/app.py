@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cache.runtime.on_behalf import on_behalf_of
+from gateway.api.access_tokens import AccessTokens
 from gateway.api.account_documents import AccountDocuments
 from gateway.api.audited import AuditedChanges
 from gateway.api.bulk_deletion import BulkDeletions
@@ -70,6 +71,7 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
         Users(services.users, accounts, options),
         PersonalTokens(services.personal_tokens, services.users, accounts, options),
         DeployTokens(places, services.deploy_tokens, accounts, options),
+        AccessTokens(places, services, accounts, audited, options),
     )
     routes = [route for resource in resources for route in resource.routes]
     routes.append(ApiDescription(routes, options).route)

@@ -1,4 +1,4 @@
-"""Audited: what requests delete and move, as events of the audit log, and deletions as lines of the log."""
+"""Audited: what requests delete, move, grant and revoke, as events of the audit log; deletions as lines of the log."""
 
 from time import time
 from typing import Any
@@ -12,6 +12,7 @@ from gateway.audit.log import AuditLog
 from gateway.auth.principal import describe
 from gateway.db.moves import Moved
 from gateway.http.access_log import identity_of
+from gateway.namespaces.credentials import PersonalToken
 
 
 class AuditedChanges:
@@ -34,6 +35,19 @@ class AuditedChanges:
         """Note that something has moved."""
         event = _event(call, EventKind.MOVE, Subject(moved.kind.value), moved.new)
         self._audit.note(event._replace(former=moved.old))
+
+    def granted(self, call: Call[Any], path: str, token: PersonalToken) -> None:
+        """Note that an access token of a project or group was made."""
+        self._audit.note(_of_token(call, EventKind.GRANT, path, token))
+
+    def revoked(self, call: Call[Any], path: str, token: PersonalToken) -> None:
+        """Note that an access token of a project or group was ended."""
+        self._audit.note(_of_token(call, EventKind.REVOKE, path, token))
+
+
+def _of_token(call: Call[Any], kind: EventKind, path: str, token: PersonalToken) -> AuditEvent:
+    scopes = " ".join(sorted(token.scopes))
+    return _event(call, kind, Subject.TOKEN, path)._replace(outcome=f"access token {token.id}: {scopes}")
 
 
 def _event(call: Call[Any], kind: EventKind, subject: Subject, path: str) -> AuditEvent:

@@ -78,7 +78,8 @@ class Namespaces:
         found = await self._tree.list_groups(known, TreeFilter(), TreeOrder.PATH, window, counted=False)
         entries = [PathEntry(group.path, NodeKey(NodeKind.GROUP, group.id)) for group in found.rows]
         user = principal.user
-        if user is not None and wanted.search.lower() in user.name:
+        own = await self._tree.places_of([user.key]) if user is not None else []  # a bot has none
+        if user is not None and own and wanted.search.lower() in user.name:
             entries.insert(0, PathEntry(user.name, user.key))
         return entries[::-1] if wanted.sort == "desc" else entries
 

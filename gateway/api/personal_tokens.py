@@ -3,21 +3,20 @@
 The secret of a token is in the answer to the request that makes it, and nowhere else.
 """
 
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any
 
 from pydantic import Field
 from starlette.responses import Response
 
 from gateway.api.account_documents import AccountDocuments, is_administrator
 from gateway.api.errors import LoginNeeded, ResourceUnknown
-from gateway.api.moments import Moment
 from gateway.api.options import ApiOptions
-from gateway.api.responses import no_content, offset_page, offset_window, one
+from gateway.api.responses import no_content, offset_page, one
 from gateway.api.routing import Call, Route
-from gateway.api.shapes import Blank, NoParameters, PageShape, is_id
-from gateway.api.token_shapes import NewPersonalTokenShape, RotationShape
+from gateway.api.shapes import Blank, NoParameters, is_id
+from gateway.api.token_shapes import NewPersonalTokenShape, RotationShape, TokenListShape
 from gateway.api.users import id_of, refusals
-from gateway.db.token_lists import Span, TokenFilter, TokenOrder
 from gateway.directory.token_administration import Issued, PersonalTokenAdministration
 from gateway.directory.user_administration import UserAdministration
 from gateway.namespaces.credentials import PersonalToken
@@ -25,15 +24,8 @@ from gateway.namespaces.credentials import PersonalToken
 ALL = "/personal_access_tokens"
 ONE, OWN = f"{ALL}/{{id}}", f"{ALL}/self"
 
-_ORDERS = {
-    "created": TokenOrder.CREATED,
-    "expires": TokenOrder.EXPIRES,
-    "last_used": TokenOrder.LAST_USED,
-    "name": TokenOrder.NAME,
-}
 
-
-class PersonalTokenListShape(PageShape):
+class PersonalTokenListShape(TokenListShape):
     """Parameters of a list of personal access tokens."""
 
     user_id: Annotated[
@@ -41,40 +33,6 @@ class PersonalTokenListShape(PageShape):
         Blank,
         Field(description="Only tokens of this user; for others than oneself by administrators alone."),
     ] = None
-    state: Annotated[
-        Literal["active", "inactive"] | None, Blank, Field(description="Only tokens that have not ended, or that have.")
-    ] = None
-    revoked: Annotated[bool | None, Blank, Field(description="Whether they were revoked.")] = None
-    created_after: Moment = None
-    created_before: Moment = None
-    last_used_after: Moment = None
-    last_used_before: Moment = None
-    expires_after: Moment = None
-    expires_before: Moment = None
-    sort: Annotated[
-        Literal[
-            "created_asc",
-            "created_desc",
-            "expires_asc",
-            "expires_desc",
-            "last_used_asc",
-            "last_used_desc",
-            "name_asc",
-            "name_desc",
-        ],
-        Field(description="What the list is sorted by, and the direction."),
-    ] = "created_asc"
-
-    def filter_of(self, user_id: int | None) -> TokenFilter:
-        """The tokens that are wanted of a user, or of all."""
-        return TokenFilter(
-            user_id=user_id,
-            revoked=self.revoked,
-            active=None if self.state is None else self.state == "active",
-            created=Span(self.created_after, self.created_before),
-            expires=Span(self.expires_after, self.expires_before),
-            last_used=Span(self.last_used_after, self.last_used_before),
-        )
 
 
 class PersonalTokens:
@@ -114,10 +72,8 @@ class PersonalTokens:
     async def list_all(self, call: Call[PersonalTokenListShape]) -> Response:
         """List one's own tokens, or, for administrators, those of all."""
         wanted = call.parameters
-        field, _, direction = wanted.sort.rpartition("_")
-        user_id = await self._owner_wanted(call)
-        window = offset_window(wanted, descending=direction == "desc")
-        part = await self._tokens.list_part(wanted.filter_of(user_id), _ORDERS[field], window)
+        which = replace(wanted.filter, user_id=await self._owner_wanted(call))
+        part = await self._tokens.list_part(which, wanted.order, wanted.window)
         return offset_page(call, self._options, part, [self._documents.personal_token(token) for token in part.rows])
 
     async def show_own(self, call: Call[NoParameters]) -> Response:

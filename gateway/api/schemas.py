@@ -51,6 +51,8 @@ _FIELDS: Mapping[str, str] = {
     "two_factor_enabled:boolean*",
     "PersonalToken": _PERSONAL_TOKEN,
     "NewPersonalToken": f"{_PERSONAL_TOKEN} token:string",
+    "AccessToken": f"{_PERSONAL_TOKEN} access_level:integer?",
+    "NewAccessToken": f"{_PERSONAL_TOKEN} access_level:integer? token:string",
     "DeployToken": _DEPLOY_TOKEN,
     "NewDeployToken": f"{_DEPLOY_TOKEN} token:string",
     "Version": "version:string revision:string",
@@ -72,6 +74,7 @@ _LISTS: Mapping[str, str] = {
     "TagRules": "TagRule",
     "Accounts": "Account",
     "PersonalTokens": "PersonalToken",
+    "AccessTokens": "AccessToken",
     "DeployTokens": "DeployToken",
 }
 """Names of lists, and of what they hold."""

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 
 class EventKind(Enum):
-    """What was done. A `fill` brought content of an upstream into the cache."""
+    """What was done. A `fill` brought content of an upstream into the cache; a `grant` gave a right to a project or
+    group, and a `revoke` took one."""
 
     PULL = "pull"
     PUSH = "push"
@@ -14,6 +15,8 @@ class EventKind(Enum):
     MOVE = "move"
     RESTORE = "restore"
     PIN = "pin"
+    GRANT = "grant"
+    REVOKE = "revoke"
 
 
 class Subject(Enum):
@@ -25,6 +28,7 @@ class Subject(Enum):
     REPOSITORY = "repository"
     PROJECT = "project"
     GROUP = "group"
+    TOKEN = "token"
 
 
 class Surface(Enum):
@@ -45,7 +49,7 @@ class AuditEvent(NamedTuple):
     there, and of a move the new path. `former`: the digest that a pushed or restored tag pointed to before, the path of
     what has moved, or the moment of an earlier pin. `who`: whose credential was accepted, by names and numbers that are
     no secrets. `user`: the name of that user or deploy token alone. `client`: the address of the client. `outcome`: as
-    X-Cache, and of a pin its moment.
+    X-Cache, of a pin its moment, and of a right what was given or taken.
     """
 
     at: float

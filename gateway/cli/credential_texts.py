@@ -9,12 +9,12 @@ import typer
 from gateway.cli import readable
 from gateway.cli.output import Document, print_columns, time_text
 from gateway.cli.session import Session
-from gateway.db import paths
+from gateway.db import paths, users
 from gateway.db.connection import Connection
 from gateway.namespaces.credential_rules import find_ending
 from gateway.namespaces.credentials import Credential, DeployToken, PersonalToken, Scope
 from gateway.namespaces.expiry import FORMS, parse_expiry
-from gateway.namespaces.node import NodeKey
+from gateway.namespaces.node import NodeKey, NodeKind
 
 ID_LIMIT = 2**31 - 1
 """The largest id that both database engines can hold."""
@@ -68,7 +68,11 @@ def print_listed(session: Session, documents: Sequence[Document], columns: Seque
 
 async def paths_of(connection: Connection, keys: Iterable[NodeKey]) -> dict[NodeKey, str]:
     """Find the paths of nodes, and the names of users, with few queries for many."""
-    return {entry.key: entry.path for entry in await paths.find_of(connection, set(keys))}
+    wanted = set(keys)
+    found = {entry.key: entry.path for entry in await paths.find_of(connection, wanted)}
+    bots = [key.id for key in wanted - found.keys() if key.kind is NodeKind.USER]
+    named = await users.names_of(connection, bots) if bots else {}
+    return found | {NodeKey(NodeKind.USER, id): name for id, name in named.items()}
 
 
 def _ordered(scopes: Collection[Scope]) -> list[str]:

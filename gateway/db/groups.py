@@ -13,7 +13,7 @@ from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.policy.gate import OPEN, Gate
-from gateway.db import cascades, old_paths, paths, quotas, schema
+from gateway.db import bots, cascades, old_paths, paths, quotas, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
 from gateway.namespaces.errors import PathTaken
@@ -177,6 +177,7 @@ async def delete(connection: AsyncConnection, path: str) -> Group:
     inside = await paths.find_inside(connection, path, NAMED_AT_MOST + 1)
     check_deletion(group, [place.path for place in inside])
     await cascades.announce_all(connection, group.key)
+    await bots.delete_of(connection, group.key)
     await connection.execute(delete_from(schema.groups).where(schema.groups.c.id == group.id))
     await paths.release(connection, group.key)
     await announce(connection, Concern.GROUP, path)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.db import paths, schema, users
 from gateway.db.changes import Concern, announce
 from gateway.db.dialects import insert_unless_taken
+from gateway.namespaces.bot import check_bot_place
 from gateway.namespaces.errors import MembershipRefused
 from gateway.namespaces.member import Member, check_membership, unknown_member
 from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, prefixes_of
@@ -89,8 +90,16 @@ async def _check(connection: AsyncConnection, member: Member, now: datetime) -> 
     """Check that a membership means something, and return its node and the name of its user."""
     where = await paths.get_of(connection, member.node)
     user = await users.get_by_id(connection, member.user_id)
+    if (home := await _home_of_bot(connection, user.id)) is not None:
+        check_bot_place(home, member.node)
     check_membership(user.name, member.role, where, await _roles_above(connection, where, user.id, now))
     return where, user.name
+
+
+async def _home_of_bot(connection: AsyncConnection, user_id: int) -> NodeKey | None:
+    """The project or group of a bot; None for a person."""
+    row = (await connection.execute(select(schema.bots).where(schema.bots.c.user_id == user_id))).first()
+    return None if row is None else node_of(row)
 
 
 async def _roles_above(
@@ -135,6 +144,11 @@ def _columns(member: Member) -> dict[str, object]:
     return {"role": int(member.role), "expires_at": member.expires_at}
 
 
+def node_of(row: Row[Any]) -> NodeKey:
+    """The project or group of a row that has the id of one of them."""
+    in_group = row.group_id is not None
+    return NodeKey(NodeKind.GROUP, row.group_id) if in_group else NodeKey(NodeKind.PROJECT, row.project_id)
+
+
 def _member(row: Row[Any]) -> Member:
-    node = NodeKey(NodeKind.PROJECT, row.project_id) if row.group_id is None else NodeKey(NodeKind.GROUP, row.group_id)
-    return Member(node, row.user_id, Role(row.role), row.expires_at, row.created_at)
+    return Member(node_of(row), row.user_id, Role(row.role), row.expires_at, row.created_at)

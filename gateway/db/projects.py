@@ -10,7 +10,7 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import cascades, groups, old_paths, paths, pins, quotas, reviews, schema
+from gateway.db import bots, cascades, groups, old_paths, paths, pins, quotas, reviews, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
 from gateway.db.dialects import unindexed
@@ -189,6 +189,7 @@ async def delete(connection: AsyncConnection, path: str, now: datetime) -> Proje
     """
     project = await get(connection, path)
     await cascades.announce_all(connection, project.key)
+    await bots.delete_of(connection, project.key)
     await quotas.release_project(connection, project)
     await reviews.review_linked_blobs(connection, _is_link_of(project.id), now)
     await connection.execute(delete_from(_projects).where(_projects.c.id == project.id))

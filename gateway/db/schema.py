@@ -145,6 +145,17 @@ members = Table(
     sqlite_autoincrement=True,
 )
 
+# Users who are no people, each behind the access tokens of one project or group. One has no path, so that nothing lies
+# below its name.
+bots = Table(
+    "bots",
+    metadata,
+    Column("user_id", StoredId, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("group_id", StoredId, ForeignKey("groups.id", ondelete="CASCADE"), index=True),
+    Column("project_id", StoredId, ForeignKey("projects.id", ondelete="CASCADE"), index=True),
+    CheckConstraint("(group_id IS NULL) <> (project_id IS NULL)", name="one_node"),
+)
+
 # Tokens rest as SHA-256 in hex; `scopes` are words with spaces between them. Revoked ones are kept, so that whoever
 # presents one is told so. `family_id`: the first of the tokens of which this one is a rotation; NULL for one that is
 # none.

@@ -7,10 +7,11 @@ from enum import StrEnum
 from sqlalchemy import Column, ColumnElement, Table, and_, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.db.bots import is_of as is_of_home
 from gateway.db.credential_rows import not_expired
 from gateway.db.deploy_tokens import is_of, to_deploy_token
 from gateway.db.personal_tokens import to_personal_token
-from gateway.db.schema import deploy_tokens, personal_tokens
+from gateway.db.schema import bots, deploy_tokens, personal_tokens
 from gateway.db.windows import ListPart, ListWindow, holds, read_rows
 from gateway.namespaces.credentials import DeployToken, PersonalToken
 from gateway.namespaces.node import NodeKey
@@ -40,7 +41,7 @@ ANY_TIME = Span()
 @dataclass(frozen=True, slots=True)
 class TokenFilter:
     """Which personal tokens a list holds; None for all. `active`: neither revoked nor expired. A token that does not
-    expire, or was never used, is in no part of time."""
+    expire, or was never used, is in no part of time. `home`: of the bots of this project or group."""
 
     user_id: int | None = None
     revoked: bool | None = None
@@ -48,6 +49,7 @@ class TokenFilter:
     created: Span = ANY_TIME
     expires: Span = ANY_TIME
     last_used: Span = ANY_TIME
+    home: NodeKey | None = None
 
 
 async def list_personal(
@@ -89,6 +91,8 @@ def _wanted(wanted: TokenFilter, now: datetime) -> list[ColumnElement[bool]]:
     ]
     if wanted.user_id is not None:
         found.append(table.c.user_id == wanted.user_id)
+    if wanted.home is not None:
+        found.append(table.c.user_id.in_(select(bots.c.user_id).where(is_of_home(wanted.home))))
     if wanted.revoked is not None:
         found.append(table.c.revoked_at.is_not(None) if wanted.revoked else table.c.revoked_at.is_(None))
     if wanted.active is not None:

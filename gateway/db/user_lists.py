@@ -6,7 +6,7 @@ from enum import StrEnum
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db.schema import users
+from gateway.db.schema import bots, users
 from gateway.db.users import to_user
 from gateway.db.windows import ListPart, ListWindow, holds, in_order, read_rows
 from gateway.namespaces.user import User
@@ -36,8 +36,8 @@ class UserFilter:
 async def list_users(
     connection: AsyncConnection, wanted: UserFilter, order: UserOrder, window: ListWindow, *, counted: bool
 ) -> ListPart[User]:
-    """List some users. `counted`: whether the total is wanted."""
-    query = select(users)
+    """List some people: bots of access tokens are none. `counted`: whether the total is wanted."""
+    query = select(users).where(users.c.id.not_in(select(bots.c.user_id)))
     if wanted.name is not None:
         query = query.where(users.c.name == wanted.name.lower())
     for column, value in (

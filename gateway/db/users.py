@@ -40,14 +40,18 @@ async def create(
         user = user.with_password(password_hash, now)
     if taken := await paths.find(connection, name):
         raise PathTaken(name, taken.key.kind)
+    if await find(connection, name) is not None:
+        raise PathTaken(name, NodeKind.USER)
     await old_paths.check_free(connection, name, NodeKind.USER, now)
     await _check_email(connection, user)
-    values = {**_columns(user), "name": name, "created_at": now}
-    row = (await connection.execute(insert_into(_users).values(values).returning(_users))).one()
-    stored = to_user(row)
+    stored = await _store(connection, user)
     await paths.take(connection, name, stored.key)
-    await _announce_arrival(connection, stored)
     return stored
+
+
+async def create_without_namespace(connection: AsyncConnection, name: str, now: datetime) -> User:
+    """Store an external user without a namespace of its own. `name`: one that nobody has."""
+    return await _store(connection, new_user(name, now, None, admin=False, external=True))
 
 
 async def find(connection: AsyncConnection, name: str) -> User | None:
@@ -135,6 +139,13 @@ async def delete(connection: AsyncConnection, name: str) -> User:
     await _announce_arrival(connection, user)
     await announce(connection, Concern.MEMBER, str(user.id))
     return user
+
+
+async def _store(connection: AsyncConnection, user: User) -> User:
+    values = {**_columns(user), "name": user.name, "created_at": user.created_at}
+    stored = to_user((await connection.execute(insert_into(_users).values(values).returning(_users))).one())
+    await _announce_arrival(connection, stored)
+    return stored
 
 
 async def _find(connection: AsyncConnection, which: Any) -> User | None:

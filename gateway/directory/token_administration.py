@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from gateway.db import deploy_tokens, paths, personal_tokens, token_lists, users
+from gateway.db import bots, deploy_tokens, paths, personal_tokens, token_lists, users
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.token_lists import TokenFilter, TokenOrder
@@ -66,12 +66,13 @@ class PersonalTokenAdministration:
     ) -> Issued[PersonalToken]:
         """Make a token of a user. `expires_at`: None for the longest lifetime.
 
-        Raises UserUnknown, CredentialInvalid, ExpiryInvalid.
+        Raises UserUnknown, BotRefused, CredentialInvalid, ExpiryInvalid.
         """
         secret, now = new_secret(CredentialKind.PERSONAL_TOKEN), self._clock()
 
         async def create(connection: Connection) -> PersonalToken:
             user = await users.get_by_id(connection, user_id)
+            await bots.check_person(connection, user)
             token = new_personal_token(user, name, scopes, expires_at, now, description)
             return await personal_tokens.create(connection, token, hash_secret(secret))
 
@@ -88,13 +89,21 @@ class PersonalTokenAdministration:
             token = await personal_tokens.get(connection, id)
             made = rotation_of(token, await users.get_by_id(connection, token.user_id), expires_at, now)
             await personal_tokens.revoke(connection, id, now)
+            await bots.prolong(connection, token.user_id, made.expires_at, now)
             return await personal_tokens.create(connection, made, hash_secret(secret))
 
         return Issued(await self._database.transact(rotate), secret)
 
     async def revoke(self, id: int) -> PersonalToken:
         """End a token now, and return it. Raises PersonalTokenUnknown."""
-        return await self._database.transact(partial(personal_tokens.revoke, token_id=id, now=self._clock()))
+        now = self._clock()
+
+        async def revoke(connection: Connection) -> PersonalToken:
+            token = await personal_tokens.revoke(connection, id, now)
+            await bots.retire(connection, token.user_id, now)
+            return token
+
+        return await self._database.transact(revoke)
 
     async def note_reuse(self, secret: str) -> None:
         """Revoke what took the place of a token that was revoked, and by whose secret a rotation is requested.
@@ -106,7 +115,13 @@ class PersonalTokenAdministration:
         token = await self._database.query(partial(personal_tokens.find_by_hash, secret_hash=hash_secret(secret)))
         if token is None or token.revoked_at is None:
             return
-        revoke = partial(personal_tokens.revoke_family, token=token, now=self._clock())
+        reused, now = token, self._clock()
+
+        async def revoke(connection: Connection) -> list[PersonalToken]:
+            family = await personal_tokens.revoke_family(connection, reused, now)
+            await bots.retire(connection, reused.user_id, now)
+            return family
+
         for revoked in await self._database.transact(revoke):
             log.warning("rotated_token_reused", token=token.id, revoked=revoked.id, user_id=token.user_id)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from gateway.db import user_lists, users
+from gateway.db import bots, user_lists, users
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.user_lists import UserFilter, UserOrder
@@ -54,12 +54,14 @@ class UserAdministration:
     async def update(self, id: int, given: UserChanges) -> tuple[User, User]:
         """Change a user, and return the user as before, and as now.
 
-        Raises UserUnknown, EmailInvalid, EmailTaken, LastAdministrator.
+        Raises UserUnknown, BotRefused, EmailInvalid, EmailTaken, LastAdministrator.
         """
         now = self._clock()
 
         async def update(connection: Connection) -> tuple[User, User]:
             before = await users.get_by_id(connection, id)
+            if given != UserChanges(blocked=given.blocked):
+                await bots.check_person(connection, before)
             await users.update(connection, given.applied_to(before, now))
             return before, await users.get_by_id(connection, id)
 

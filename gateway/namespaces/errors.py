@@ -85,6 +85,10 @@ class MembershipRefused(TreeError):
     """The membership would mean nothing, or less than it says."""
 
 
+class BotRefused(TreeError):
+    """The bot of an access token cannot be a member elsewhere, or be what people are."""
+
+
 class AnonymousPullRefused(TreeError):
     """Anonymous pull would show what the group's visibility hides."""
 

@@ -36,6 +36,7 @@ from gateway.auth.password_logins import PasswordLogins
 from gateway.auth.passwords import Passwords
 from gateway.data_folder import CacheFolder, NativeFolder, server_name
 from gateway.db.engine import Database, DatabaseUnusable
+from gateway.directory.access_tokens import AccessTokenAdministration
 from gateway.directory.directory import Directory
 from gateway.directory.last_uses import LastUses
 from gateway.directory.token_administration import DeployTokenAdministration, PersonalTokenAdministration
@@ -123,6 +124,7 @@ async def open_services(
                     users=UserAdministration(database, settings.data / KEYS_DIRECTORY, utc_now),
                     personal_tokens=PersonalTokenAdministration(database, utc_now),
                     deploy_tokens=DeployTokenAdministration(database, utc_now),
+                    access_tokens=AccessTokenAdministration(database, utc_now),
                     upstreams=upstreams,
                     sealer=sealer,
                     pull_through=pull_through,

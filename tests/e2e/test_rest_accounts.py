@@ -135,8 +135,33 @@ def test_a_deploy_token_pulls_until_it_is_deleted(rig: Rig, place: str) -> None:
     assert node.deploytokens.list(get_all=True, active=True) == []
 
 
-def test_the_lines_of_the_page_run(rig: Rig) -> None:
-    [block] = blocks(PAGES["api"].partition("## Users and tokens")[2].partition("\n## ")[0], "sh")
+@pytest.mark.parametrize("place", ["project", "group"])
+def test_an_access_token_acts_for_a_bot_until_it_is_revoked(rig: Rig, place: str) -> None:
+    node = rig.admin.projects.get("team/app") if place == "project" else rig.admin.groups.get("team")
+    made = node.access_tokens.create({"name": place, "scopes": ["api"], "access_level": 30})
+    client = rig.client(made.token)
+    client.auth()
+    assert client.user is not None and client.user.username.startswith(f"{place}_{node.id}_bot_")
+    assert client.user.username not in {user.username for user in rig.admin.users.list(get_all=True)}
+    assert node.members.get(made.user_id).access_level == 30
+    assert client.projects.get("team/app").path_with_namespace == "team/app"
+    assert rig.pulls(f"whoever:{made.token}")
+    assert [token.id for token in node.access_tokens.list(get_all=True, state="active")] == [made.id]
+    assert node.access_tokens.get(made.id).access_level == 30
+    own = client.projects.get("team/app") if place == "project" else client.groups.get("team")
+    rotated = own.access_tokens.rotate("self")
+    assert not rig.pulls(f"whoever:{made.token}")
+    assert rig.pulls(f"whoever:{remember(rotated['token'])}")
+    again = node.access_tokens.rotate(rotated["id"])
+    node.access_tokens.delete(again["id"])
+    assert not rig.pulls(f"whoever:{remember(again['token'])}")
+    with pytest.raises(gitlab.GitlabGetError, match="404 Member Not Found"):
+        node.members.get(made.user_id)
+
+
+@pytest.mark.parametrize("heading", ["Users and tokens", "Access tokens of projects and groups"])
+def test_the_lines_of_the_page_run(rig: Rig, heading: str) -> None:
+    [block] = blocks(PAGES["api"].partition(f"## {heading}\n")[2].partition("\n## ")[0], "sh")
     lines = block.replace("\\\n", "").splitlines()
     day = str(datetime.now(UTC).date() + timedelta(days=30))
     environment = plain_environment(TOKEN=rig.token, URL=rig.server.url, DAY=day)
@@ -148,4 +173,5 @@ def test_the_lines_of_the_page_run(rig: Rig) -> None:
         assert document, line
         if isinstance(document, dict):
             remember(document.get("token") or "nothing that is secret")
-            environment["ID"] = str(document["id"]) if "username=robot" in line else environment["ID"]
+            makes = "username=robot" in line or '"build"' in line
+            environment["ID"] = str(document["id"]) if makes else environment["ID"]

@@ -107,7 +107,7 @@ def test_the_table_names_every_route_of_the_server() -> None:
     native = SimpleNamespace(
         inventory=None, administration=SimpleNamespace(kept_until=None), bulk=None, protection_rules=None
     )
-    accounts = dict.fromkeys(("users", "personal_tokens", "deploy_tokens"))
+    accounts = dict.fromkeys(("users", "personal_tokens", "deploy_tokens", "access_tokens"))
     parts: Any = SimpleNamespace(directory=tree, native=native, audit=None, clock=None, **accounts)
     table = route_table(parts, ApiOptions("", "", None))  # type: ignore[arg-type]
     assert set(read_table().routes) == {f"{route.method} {route.pattern}" for route in table.routes}

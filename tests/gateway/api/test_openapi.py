@@ -123,9 +123,15 @@ async def test_documents_are_those_that_are_described(rest: Rest) -> None:
 
 async def test_documents_of_tokens_are_those_that_are_described(rest: Rest) -> None:
     new, root = {"scopes": "read_registry", "name": "new", "expires_at": "2099-01-01"}, {"who": "root"}
+    soon = {"expires_at": "", "access_level": 20}
     for place, pattern in (("/projects/team%2Fapp", "/projects/{id}"), ("/groups/team", "/groups/{id}")):
         await check(rest, f"{pattern}/deploy_tokens", "POST", f"{place}/deploy_tokens", {**new, **root})
         await check(rest, f"{pattern}/deploy_tokens", "GET", f"{place}/deploy_tokens", root)
+        await check(rest, f"{pattern}/access_tokens", "POST", f"{place}/access_tokens", {**new, **root, **soon})
+        await check(rest, f"{pattern}/access_tokens", "GET", f"{place}/access_tokens", root)
+        [made] = await rest.get(f"{place}/access_tokens", who="root")
+        one = f"{place}/access_tokens/{made['id']}/rotate"
+        await check(rest, f"{pattern}/access_tokens/{{token_id}}/rotate", "POST", one, root)
     await check(rest, "/deploy_tokens", "GET", "/deploy_tokens", root)
     user, pattern = {"username": "new", "force_random_password": "true"}, "/users/{id}/personal_access_tokens"
     await check(rest, "/users", "POST", "/users", {**user, **root})

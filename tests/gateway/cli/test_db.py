@@ -25,7 +25,16 @@ STORE = ("uploads", "tags", "manifest_references", "manifests", "blob_links", "b
 BACK_TO_0004 = (
     *(
         f"DROP TABLE {table}"
-        for table in ("bulk_deletions", "deleted_manifests", *CLEANUPS, "pinned_tags", "tag_events", *REVIEWS, *STORE)
+        for table in (
+            "bots",
+            "bulk_deletions",
+            "deleted_manifests",
+            *CLEANUPS,
+            "pinned_tags",
+            "tag_events",
+            *REVIEWS,
+            *STORE,
+        )
     ),
     "DROP TABLE compatibility",
     "ALTER TABLE groups DROP COLUMN quota",

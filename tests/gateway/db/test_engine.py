@@ -296,6 +296,7 @@ async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade
 
 
 def take_back_0018(file: sqlite3.Connection) -> None:
+    file.execute("DROP TABLE bots")
     for column in ("description", "family_id"):
         file.execute(f"ALTER TABLE personal_tokens DROP COLUMN {column}")
 

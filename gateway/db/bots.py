@@ -1,0 +1,100 @@
+"""Queries of bots: the users behind access tokens of projects and groups, each with one membership there."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, exists, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.db import members, users
+from gateway.db.credential_rows import LOOKED_AT, not_expired
+from gateway.db.schema import bots, personal_tokens
+from gateway.db.schema import users as _users
+from gateway.namespaces.bot import Bot, new_bot_name, unfit_bot
+from gateway.namespaces.member import Member
+from gateway.namespaces.node import NodeKey, NodeKind
+from gateway.namespaces.role import Role
+from gateway.namespaces.user import User
+
+
+async def create(
+    connection: AsyncConnection, home: NodeKey, role: Role, expires_at: datetime | None, now: datetime
+) -> Bot:
+    """Store a bot, and its membership of a project or group; deletes bots whose tokens are gone.
+
+    It has no namespace, no password, and sees of other places only what is public. Raises NodeUnknown.
+    """
+    await _prune(connection)
+    user = await users.create_without_namespace(connection, new_bot_name(home), now)
+    await connection.execute(insert(bots).values(user_id=user.id, **_columns(home)))
+    await members.add(connection, Member(home, user.id, role, expires_at, now))
+    return Bot(user, home)
+
+
+async def find(connection: AsyncConnection, user_id: int) -> Bot | None:
+    """Find the bot that a user is; None for a person, and where there is none."""
+    row = (await connection.execute(select(bots).where(bots.c.user_id == user_id))).first()
+    return None if row is None else Bot(await users.get_by_id(connection, user_id), members.node_of(row))
+
+
+async def check_person(connection: AsyncConnection, user: User) -> None:
+    """Check that a user is no bot. Raises BotRefused."""
+    if await find(connection, user.id) is not None:
+        raise unfit_bot(user)
+
+
+async def prolong(connection: AsyncConnection, user_id: int, expires_at: datetime | None, now: datetime) -> None:
+    """Let the membership of a bot last as long as its new token; nothing for a person."""
+    bot = await find(connection, user_id)
+    member = None if bot is None else await members.find(connection, bot.home, user_id)
+    if member is not None:
+        await members.update(connection, replace(member, expires_at=expires_at), now)
+
+
+async def roles_of(connection: AsyncConnection, home: NodeKey, user_ids: Collection[int]) -> dict[int, Role]:
+    """The roles of those of some bots of a project or group that are members there, by their ids."""
+    found = await members.list_of(connection, [home]) if user_ids else []
+    return {member.user_id: member.role for member in found if member.user_id in user_ids}
+
+
+async def retire(connection: AsyncConnection, user_id: int, now: datetime) -> None:
+    """End the membership of a bot that has no valid token any more; nothing for a person.
+
+    The user stays as long as the tokens that have ended, so that whoever presents one is told so.
+    """
+    bot = await find(connection, user_id)
+    if bot is None or await members.find(connection, bot.home, user_id) is None:
+        return
+    token = personal_tokens.c
+    valid = select(token.id).where(
+        token.user_id == user_id, token.revoked_at.is_(None), not_expired(personal_tokens, now)
+    )
+    if (await connection.execute(valid.limit(1))).first() is None:
+        await members.remove(connection, bot.home, user_id)
+
+
+async def delete_of(connection: AsyncConnection, home: NodeKey) -> None:
+    """Delete the bots of a project or group with their tokens."""
+    found = select(_users.c.name).join(bots, bots.c.user_id == _users.c.id).where(is_of(home))
+    for name in list(await connection.scalars(found)):
+        await users.delete(connection, name)
+
+
+def is_of(home: NodeKey) -> ColumnElement[bool]:
+    """Whether a bot is one of a project or group itself."""
+    column = bots.c.group_id if home.kind is NodeKind.GROUP else bots.c.project_id
+    return column == home.id
+
+
+async def _prune(connection: AsyncConnection) -> None:
+    """Delete bots whose tokens were deleted, a bounded number at a time."""
+    has_token = exists().where(personal_tokens.c.user_id == bots.c.user_id)
+    found = select(_users.c.name).join(bots, bots.c.user_id == _users.c.id).where(~has_token).limit(LOOKED_AT)
+    for name in list(await connection.scalars(found)):
+        await users.delete(connection, name)
+
+
+def _columns(home: NodeKey) -> dict[str, object]:
+    in_group = home.kind is NodeKind.GROUP
+    return {"group_id": home.id if in_group else None, "project_id": None if in_group else home.id}
