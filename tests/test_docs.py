@@ -270,7 +270,7 @@ def example_settings() -> dict[str, tuple[str, str]]:
     table, sentences = "", []
     for line in Example.SETTINGS.text.splitlines():
         if header := re.fullmatch(r"#?(?:\[\[(\w+)]]|\[([^\[\]]+)])", line):
-            table = (header[1] or header[2]).replace('"docker.io"', "NAME") + "."
+            table = (header[1] or header[2]).replace('"docker.io"', "NAME").replace("oidc.github", "oidc.NAME") + "."
             if header[1]:
                 found[header[1]] = (" ".join(sentences), "[]")
             sentences = []

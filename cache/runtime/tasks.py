@@ -48,6 +48,10 @@ class SharedTasks(Generic[K, T]):
         self._tasks = tasks
         self._running: dict[K, asyncio.Task[T]] = {}
 
+    def runs(self, key: K) -> bool:
+        """Whether a task of a key is running."""
+        return key in self._running
+
     def join(self, key: K, work: Callable[[], Coroutine[Any, Any, T]], name: str) -> tuple[asyncio.Task[T], bool]:
         """Join the task of a key or start it; the task, and whether this call started it.
 

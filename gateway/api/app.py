@@ -45,6 +45,7 @@ from gateway.server.client_connection import note_accepted
 from gateway.services import Services
 
 _READS = ("GET", "HEAD")
+_OF_JOBS = {PrincipalKind.JOB_TOKEN: "the token of a job", PrincipalKind.ID_TOKEN: "an ID token"}
 
 
 def route_table(services: Services, options: ApiOptions) -> RouteTable:
@@ -130,8 +131,8 @@ def _admit(principal: Principal, route: Route[Any]) -> None:
     """Check that a principal may use a route at all, wherever it leads. Raises ApiError."""
     if principal.is_anonymous and not route.anonymous:
         raise LoginNeeded("the route needs a token")
-    if principal.kind is PrincipalKind.JOB_TOKEN and not route.jobs:
-        raise Forbidden("the token of a job is not accepted here: use a personal access token")
+    if principal.kind in (PrincipalKind.JOB_TOKEN, PrincipalKind.ID_TOKEN) and not route.jobs:
+        raise Forbidden(f"{_OF_JOBS[principal.kind]} is not accepted here: use a personal access token")
     changes = route.method not in _READS
     if not route.any_scope and (too_narrow := missing_api_scope(principal, changes=changes)):
         raise ScopeInsufficient(too_narrow, CHANGING_SCOPES if changes else READING_SCOPES)

@@ -12,14 +12,14 @@ _DEPLOY_HEADER = "deploy-token"
 _TAKEN = {
     PERSONAL_HEADER: (PrincipalKind.PERSONAL_TOKEN,),
     JOB_HEADER: (PrincipalKind.JOB_TOKEN,),
-    BEARER_HEADER: (PrincipalKind.PERSONAL_TOKEN, PrincipalKind.JOB_TOKEN),
+    BEARER_HEADER: (PrincipalKind.PERSONAL_TOKEN, PrincipalKind.JOB_TOKEN, PrincipalKind.ID_TOKEN),
 }
 """Kinds of tokens that each header takes."""
 
 _WAY_OUT = "send a personal access token as PRIVATE-TOKEN, or the token of a job as JOB-TOKEN"
 
-SECRET_LIMIT = 1024
-"""Characters of a token that are looked at; those of this server have some 50."""
+SECRET_LIMIT = 8 * 1024
+"""Characters of a token that are looked at; those of this server have some 50, ID tokens a few thousand."""
 
 
 async def authenticate(request: Request, authenticator: Authenticator) -> Principal:

@@ -27,6 +27,7 @@ from gateway.namespaces.credentials import (
     CredentialKind,
     CredentialRef,
     DeployToken,
+    IdTokenLogin,
     Job,
     JobDeployToken,
     PersonalToken,
@@ -69,6 +70,20 @@ class Identities(Protocol):
         """Find a credential by its identity, also one that has ended."""
 
 
+class IdTokens(Protocol):
+    """Logins by ID tokens of issuers of the settings."""
+
+    def recognises(self, secret: str) -> bool:
+        """Whether a secret is to be examined here: it has the form of an ID token, and there are issuers."""
+
+    async def log_in(self, secret: str) -> tuple[CredentialRef, Credential]:
+        """The login of an ID token, begun where it is new, also one that has ended. Raises LoginRefused,
+        DatabaseUnusable."""
+
+    def allows(self, login: IdTokenLogin) -> bool:
+        """Whether the settings still have the rule that let a login in."""
+
+
 class Authenticator:
     """Builds the principal of each request, once, before anything is decided."""
 
@@ -79,13 +94,15 @@ class Authenticator:
         logins: PasswordLogins,
         clock: Callable[[], datetime],
         note_use: Callable[[CredentialRef, datetime], None] = lambda ref, at: None,
+        id_tokens: IdTokens | None = None,
     ) -> None:
-        """`note_use` is told when a stored credential is used."""
+        """`note_use` is told when a stored credential is used. `id_tokens`: None where no issuer is configured."""
         self._identities = identities
         self._tokens = tokens
         self._logins = logins
         self._clock = clock
         self._note_use = note_use
+        self._id_tokens = id_tokens
         self._bearers: LRUCache[bytes, Bearer] = LRUCache(KEPT_BEARERS, weight_of)
 
     async def authenticate(self, scope: Mapping[str, Any]) -> Principal:
@@ -110,7 +127,7 @@ class Authenticator:
 
         `address`: of the client, None where it is not known. `peer`: see `peer_of`. Raises as `authenticate` does.
         """
-        if not secret.startswith(SECRET_PREFIXES):
+        if not self._is_token(secret):
             return await self._password_principal(username, secret, address, peer)
         principal = await self.token_principal(secret)
         if isinstance(principal.credential, DeployToken | JobDeployToken) and username != principal.name:
@@ -126,6 +143,8 @@ class Authenticator:
         found = None
         if secret.startswith(SECRET_PREFIXES):
             found = await self._identities.credential_of_hash(hash_secret(secret))
+        elif self._id_tokens is not None and self._id_tokens.recognises(secret):
+            found = await self._id_tokens.log_in(secret)
         if found is None:
             raise LoginRefused(WRONG, None, "there is no such token")
         principal = await self._stored_principal(*found)
@@ -134,6 +153,12 @@ class Authenticator:
         except Unauthorized as error:
             raise LoginRefused(str(error.detail), describe(principal)) from error
         return principal
+
+    def _is_token(self, secret: str) -> bool:
+        """Whether a secret is that of a token, and no password."""
+        if secret.startswith(SECRET_PREFIXES):
+            return True
+        return self._id_tokens is not None and self._id_tokens.recognises(secret)
 
     async def refreshed(self, refresh_token: str) -> Principal:
         """The principal of a refresh token. Raises as `authenticate` does."""
@@ -220,6 +245,8 @@ class Authenticator:
             raise AssertionError("the principal has no stored credential")
         if (ending := find_ending(credential, now)) is not None:
             raise Unauthorized(f"{_describe(credential)} {ending}: {_way_out(credential)}")
+        if isinstance(credential, IdTokenLogin) and not (self._id_tokens and self._id_tokens.allows(credential)):
+            raise Unauthorized(f"{_describe(credential)} ended with its rule: {_way_out(credential)}")
         person = principal.user or principal.starter
         if person is not None:
             _check_not_blocked(person)
@@ -290,6 +317,8 @@ def _describe(credential: Credential) -> str:
             return f"the token of job {credential.id}"
         case JobDeployToken():
             return f"the deploy token {credential.token.username!r} of job {credential.job.id}"
+        case IdTokenLogin():
+            return f"the login by an ID token of {credential.issuer}"
 
 
 def _way_out(credential: Credential) -> str:
@@ -300,3 +329,5 @@ def _way_out(credential: Credential) -> str:
             return f"ask a maintainer of its {credential.node.kind} for a new one"
         case Job() | JobDeployToken():
             return "start a new job"
+        case IdTokenLogin():
+            return "log in with a new ID token"

@@ -236,6 +236,9 @@ def _decide_project(principal: Principal, action: Action, target: ProjectTarget,
         person = _person_at_project(principal, target, now)
         knows = person.meets(KNOWS[project.visibility])
     refused = _refuse_job(principal, action, target) if principal.kind is PrincipalKind.JOB_TOKEN else None
+    if principal.kind is PrincipalKind.ID_TOKEN and action in SETTINGS:
+        reason = f"{describe(principal)} may not administer: no login by an ID token may"
+        refused = Decision(False, reason, Refusal.DENIED)
     if not knows:
         reason = f"project {project.path!r} is {project.visibility}, and {describe(principal)} has no part in it"
         unlisted = _list_hint(principal, target, KNOWS[project.visibility], now)

@@ -9,6 +9,7 @@ from gateway.namespaces.credentials import (
     Credential,
     CredentialRef,
     DeployToken,
+    IdTokenLogin,
     Job,
     JobDeployToken,
     PersonalToken,
@@ -24,6 +25,7 @@ class PrincipalKind(Enum):
     PERSONAL_TOKEN = "personal token"
     DEPLOY_TOKEN = "deploy token"
     JOB_TOKEN = "job token"
+    ID_TOKEN = "ID token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,10 @@ class Principal:
     """The party that a request acts for, built once per request.
 
     `name` is for logs and turns, and empty for an anonymous principal. `user`: the person behind a password, a personal
-    token or a job. `credential`: the stored token; None for a password and for nobody. `ref`: identity of the
-    credential, None for nobody. `limits`: None where the credential was presented itself. `starter`: the user of the
-    job that presents a deploy token, who gives it no rights and whose block ends it.
+    token, a job or an ID token, or the bot of an access token or a role. `credential`: the stored token; None for a
+    password and for nobody. `ref`: identity of the credential, None for nobody. `limits`: None where the credential was
+    presented itself. `starter`: the user of the job that presents a deploy token, who gives it no rights and whose
+    block ends it.
     """
 
     kind: PrincipalKind
@@ -75,6 +78,8 @@ def principal_of(ref: CredentialRef, credential: Credential, user: User | None) 
             return Principal(PrincipalKind.PERSONAL_TOKEN, user.name if user else "", user, credential, ref)
         case Job():
             return Principal(PrincipalKind.JOB_TOKEN, user.name if user else "", user, credential, ref)
+        case IdTokenLogin():
+            return Principal(PrincipalKind.ID_TOKEN, user.name if user else "", user, credential, ref)
         case DeployToken(username=username):
             return Principal(PrincipalKind.DEPLOY_TOKEN, username, None, credential, ref)
         case JobDeployToken(token=DeployToken(username=username)):
@@ -85,6 +90,8 @@ def user_id_of(credential: Credential) -> int | None:
     """The user without whom a stored credential is worth nothing; None for a deploy token, which belongs to nobody."""
     match credential:
         case PersonalToken(user_id=user_id) | Job(user_id=user_id) | JobDeployToken(job=Job(user_id=user_id)):
+            return user_id
+        case IdTokenLogin(user_id=user_id):
             return user_id
         case DeployToken():
             return None
@@ -102,5 +109,7 @@ def describe(principal: Principal) -> str:
             return f"deploy token {token} of job {number}"
         case Job(id=number):
             return f"job {number} of {user}"
+        case IdTokenLogin(id=number, issuer=issuer, subject=subject):
+            return f"ID token login {number} of {issuer} ({subject}) as {user}"
         case None:
             return user if principal.user is not None else "an anonymous client"

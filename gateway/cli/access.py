@@ -42,7 +42,9 @@ def explain(
     user: Annotated[str | None, typer.Option("--user", metavar="U", help="With the password of this user.")] = None,
     token: Annotated[
         str | None,
-        typer.Option("--token", metavar="ID", help="With this token: ID, deploy:ID, job:ID; - reads its secret."),
+        typer.Option(
+            "--token", metavar="ID", help="With this token: ID, deploy:ID, job:ID, oidc:ID; - reads its secret."
+        ),
     ] = None,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Without a login.")] = False,
 ) -> None:
@@ -88,7 +90,12 @@ async def _principal(directory: Directory, user: str | None, token: str | None) 
     credential = None if ref is None else await directory.credential(ref)
     if ref is None or credential is None:
         if token == FROM_STDIN:
-            raise Refused("no token has the secret on standard input: tokens are shown once, when they are created")
+            raise Refused(
+                "no token has the secret on standard input: tokens are shown once, when they are created, and an ID "
+                "token is known when it has logged in"
+            )
+        if ref is not None and ref.kind is CredentialKind.ID_TOKEN_LOGIN:
+            raise Refused(f"there is no login {token!r} by an ID token: the log names those that began")
         shown = _LISTS.get(ref.kind if ref else CredentialKind.PERSONAL_TOKEN, JOBS)
         raise Refused(f"there is no token {token!r}: `registry-gateway {shown}` shows those there are")
     return await stored_principal(directory, ref, credential)
@@ -101,7 +108,9 @@ async def _ref_of(directory: Directory, token: str) -> CredentialRef | None:
     try:
         ref = CredentialRef.parse(token if ":" in token else f"{CredentialKind.PERSONAL_TOKEN}:{token}")
     except ValueError:
-        raise Refused(f"{token!r} is not a token: write its ID, deploy:ID or job:ID, or - for its secret") from None
+        raise Refused(
+            f"{token!r} is not a token: write its ID, deploy:ID, job:ID or oidc:ID, or - for its secret"
+        ) from None
     return None if ref.kind is CredentialKind.PASSWORD else ref
 
 

@@ -25,6 +25,7 @@ from gateway.doctor.clients import PullTarget
 from gateway.doctor.collection import examine_collection
 from gateway.doctor.fallback import examine_fallback, reaches
 from gateway.doctor.installation import Installation, examine_server
+from gateway.doctor.issuers import examine_issuers
 from gateway.doctor.machine import examine_machine
 from gateway.doctor.moved_groups import examine_moved_groups
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
@@ -35,6 +36,7 @@ from gateway.settings.load import SettingsError
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
 from gateway.v2.root_selection import hosts_of, url_with_host
+from gateway.wiring.oidc import issuer_client
 from gateway.wiring.upstreams import configured_upstreams
 from gateway.wiring.values import groups_named
 
@@ -129,10 +131,17 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
             failed("group", f"there is no group {group!r}", "give --group one of `registry-gateway group list`")
         )
     checks += asyncio.run(installation.examine_upstreams(target if image else None))
+    checks += asyncio.run(_examine_issuers(settings))
     certificate = str(settings.tls_cert) if settings.tls_cert else None
     data = str(settings.data.absolute())
     checks += examine_fallback(_hosts(settings), installation.refusing(), reaches)
     return checks + examine_server(_server_urls(settings), data, certificate, target, image is not None)
+
+
+async def _examine_issuers(settings: Settings) -> list[Check]:
+    clients = {name: issuer_client(issuer) for name, issuer in settings.oidc.items()}
+    without_rules = frozenset(name for name, issuer in settings.oidc.items() if not issuer.rule)
+    return await examine_issuers(clients, without_rules)
 
 
 def _hosts(settings: Settings) -> set[str]:

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from cache.sqlite import DatabaseUnusable
 from gateway.cli import folder
 from gateway.cli.group import way_in
+from gateway.cli.idle_kind import IdleSetting
+from gateway.cli.idle_rules import find_idle_rules
 from gateway.cli.refusals import Refused
 from gateway.db import groups, old_paths
 from gateway.db.connection import Connection
@@ -25,20 +27,6 @@ from gateway.wiring.values import listed_groups
 
 _PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 """By which other programs find an outbound proxy."""
-
-
-@dataclass(frozen=True, slots=True)
-class IdleSetting:
-    """A setting without effect: its dotted name, or that of a variable, why it has none, and what would give it one.
-
-    `kind`: `group` for groups that nobody can use. `concerns`: the groups and upstreams that it is about.
-    """
-
-    name: str
-    reason: str
-    remedy: str
-    kind: str = "setting"
-    concerns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +67,19 @@ async def find_proxy_groups(settings: Settings) -> ProxyGroups:
 
 def find_idle_settings(settings: Settings) -> list[IdleSetting]:
     """Find the settings without effect in the groups that there are and the environment of this process."""
-    return idle_settings(settings, os.environ, asyncio.run(find_proxy_groups(settings)))
+    return [
+        *idle_settings(settings, os.environ, asyncio.run(find_proxy_groups(settings))),
+        *asyncio.run(_find_rules(settings)),
+    ]
+
+
+async def _find_rules(settings: Settings) -> list[IdleSetting]:
+    """Find the rules for ID tokens without effect; where there is no data folder yet, nothing is known of them."""
+    with suppress(Refused, DatabaseUnusable):
+        if settings.oidc and await folder.exists(settings):
+            async with folder.open_existing(settings) as database, database.read() as connection:
+                return await find_idle_rules(connection, settings)
+    return []
 
 
 def idle_settings(settings: Settings, environ: Mapping[str, str], known: ProxyGroups) -> list[IdleSetting]:

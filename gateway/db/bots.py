@@ -9,9 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import members, users
 from gateway.db.credential_rows import LOOKED_AT, not_expired
-from gateway.db.schema import bots, personal_tokens
+from gateway.db.dialects import insert_unless_taken
+from gateway.db.schema import bots, id_token_logins, personal_tokens
 from gateway.db.schema import users as _users
-from gateway.namespaces.bot import Bot, new_bot_name, unfit_bot
+from gateway.namespaces.bot import Bot, issuer_bot_name, new_bot_name, unfit_bot
+from gateway.namespaces.errors import BotRefused
 from gateway.namespaces.member import Member
 from gateway.namespaces.node import NodeKey, NodeKind
 from gateway.namespaces.role import Role
@@ -30,6 +32,29 @@ async def create(
     await connection.execute(insert(bots).values(user_id=user.id, **_columns(home)))
     await members.add(connection, Member(home, user.id, role, expires_at, now))
     return Bot(user, home)
+
+
+async def find_or_create(connection: AsyncConnection, home: NodeKey, role: Role, issuer: str, now: datetime) -> Bot:
+    """Find the bot by which ID tokens of an issuer have a role in a project or group, and make it if there is none.
+
+    It has this role, and no other, whatever was done to its membership. Raises NodeUnknown, BotRefused where the name
+    is that of a person.
+    """
+    name = issuer_bot_name(home, issuer, role)
+    user = await users.find(connection, name)
+    if user is None:
+        user = await users.create_without_namespace(connection, name, now)
+        row = insert_unless_taken(connection.dialect.name, bots).values(user_id=user.id, **_columns(home))
+        await connection.execute(row)
+    bot = await find(connection, user.id)
+    if bot is None or bot.home != home:
+        raise BotRefused(f"user {name!r} is no bot of {home.kind} {home.id}: rename or delete that user")
+    member = await members.find(connection, home, user.id)
+    if member is None:
+        await members.add(connection, Member(home, user.id, role, None, now))
+    elif (member.role, member.expires_at) != (role, None):
+        await members.update(connection, replace(member, role=role, expires_at=None), now)
+    return bot
 
 
 async def find(connection: AsyncConnection, user_id: int) -> Bot | None:
@@ -88,9 +113,11 @@ def is_of(home: NodeKey) -> ColumnElement[bool]:
 
 
 async def _prune(connection: AsyncConnection) -> None:
-    """Delete bots whose tokens were deleted, a bounded number at a time."""
+    """Delete bots whose tokens and logins were deleted, a bounded number at a time."""
     has_token = exists().where(personal_tokens.c.user_id == bots.c.user_id)
-    found = select(_users.c.name).join(bots, bots.c.user_id == _users.c.id).where(~has_token).limit(LOOKED_AT)
+    has_login = exists().where(id_token_logins.c.user_id == bots.c.user_id)
+    query = select(_users.c.name).join(bots, bots.c.user_id == _users.c.id)
+    found = query.where(~has_token, ~has_login).limit(LOOKED_AT)
     for name in list(await connection.scalars(found)):
         await users.delete(connection, name)
 

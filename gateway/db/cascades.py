@@ -8,7 +8,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.db import changes
 from gateway.db.changes import Concern
 from gateway.db.credential_rows import announce_credentials
-from gateway.db.schema import deploy_tokens, job_allowances, jobs, members, personal_tokens, projects, repositories
+from gateway.db.schema import (
+    deploy_tokens,
+    id_token_logins,
+    job_allowances,
+    jobs,
+    members,
+    personal_tokens,
+    projects,
+    repositories,
+)
 from gateway.namespaces.credentials import CredentialKind, CredentialRef
 from gateway.namespaces.node import NodeKey, NodeKind
 
@@ -45,7 +54,12 @@ def _affected(node: NodeKey) -> list[tuple[Concern, Select[Any]]]:
 def _credentials(node: NodeKey) -> list[tuple[CredentialKind, Select[Any]]]:
     if node.kind is NodeKind.USER:
         tokens = select(personal_tokens.c.id, personal_tokens.c.hash).where(personal_tokens.c.user_id == node.id)
-        return [(CredentialKind.PERSONAL_TOKEN, tokens), *_jobs(jobs.c.user_id == node.id)]
+        logins = select(id_token_logins.c.id, id_token_logins.c.hash).where(id_token_logins.c.user_id == node.id)
+        return [
+            (CredentialKind.PERSONAL_TOKEN, tokens),
+            (CredentialKind.ID_TOKEN_LOGIN, logins),
+            *_jobs(jobs.c.user_id == node.id),
+        ]
     in_group = node.kind is NodeKind.GROUP
     of_node = (deploy_tokens.c.group_id if in_group else deploy_tokens.c.project_id) == node.id
     standing_in = jobs.c.deploy_token_id.in_(select(deploy_tokens.c.id).where(of_node))

@@ -48,11 +48,17 @@ async def announce_credentials(connection: AsyncConnection, credentials: Iterabl
     await announce_all(connection, Concern.CREDENTIAL, keys)
 
 
-async def prune(connection: AsyncConnection, table: Table, ends: Sequence[Column[Any]], now: datetime) -> None:
+async def prune(
+    connection: AsyncConnection,
+    table: Table,
+    ends: Sequence[Column[Any]],
+    now: datetime,
+    kept: timedelta = KEPT_AFTER_END,
+) -> None:
     """Delete old rows that ended long ago, so that the table does not grow without end; a bounded number at a time.
 
-    `ends`: the columns of which the earliest time is the end. Nothing is announced: what memories hold of these rows is
-    refused as well.
+    `ends`: the columns of which the earliest time is the end; `kept`: how long a row stays after it. Nothing is
+    announced: what memories hold of these rows is refused as well.
     """
     newest = await connection.scalar(select(func.max(table.c.id))) or 0
     somewhere = int(now.timestamp() * 1_000_000) % (newest + 1)
@@ -65,7 +71,7 @@ async def prune(connection: AsyncConnection, table: Table, ends: Sequence[Column
             .limit(LOOKED_AT)
         )
         for number, *times in await connection.execute(rows):
-            if min(filter(None, times), default=now) < now - KEPT_AFTER_END:
+            if min(filter(None, times), default=now) < now - kept:
                 ended.add(number)
     if ended:
         await connection.execute(delete(table).where(table.c.id.in_(ended)))

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Table, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import deploy_tokens, jobs, personal_tokens, schema
+from gateway.db import deploy_tokens, id_token_logins, jobs, personal_tokens, schema
 from gateway.db.batches import batches
 from gateway.namespaces.credentials import Credential, CredentialKind, CredentialRef, Job, JobDeployToken
 
@@ -20,6 +20,7 @@ _USED = {
     CredentialKind.DEPLOY_TOKEN: schema.deploy_tokens,
     CredentialKind.JOB_TOKEN: schema.jobs,
     CredentialKind.JOB_DEPLOY_TOKEN: schema.jobs,
+    CredentialKind.ID_TOKEN_LOGIN: schema.id_token_logins,
 }
 
 
@@ -34,6 +35,8 @@ async def find_by_hash(connection: AsyncConnection, secret_hash: str) -> tuple[C
         return deploy_token.ref, deploy_token
     if job := await jobs.find_by_hash(connection, secret_hash):
         return CredentialRef(CredentialKind.JOB_TOKEN, job.id), job
+    if login := await id_token_logins.find_by_hash(connection, secret_hash):
+        return login.ref, login
     standing = await jobs.find_by_deploy_hash(connection, secret_hash)
     both = standing and await _with_token(connection, standing)
     return (CredentialRef(CredentialKind.JOB_DEPLOY_TOKEN, both.job.id), both) if both else None
@@ -51,6 +54,8 @@ async def find_by_ref(connection: AsyncConnection, ref: CredentialRef) -> Creden
         case CredentialKind.JOB_DEPLOY_TOKEN:
             job = await jobs.find(connection, ref.id)
             return job and await _with_token(connection, job)
+        case CredentialKind.ID_TOKEN_LOGIN:
+            return await id_token_logins.find(connection, ref.id)
         case CredentialKind.PASSWORD:
             return None
 

@@ -212,6 +212,24 @@ jobs = Table(
     sqlite_autoincrement=True,
 )
 
+# Logins by ID tokens, each of one token, whose SHA-256 is `hash`. `replay_key`: equal for tokens that are the same to
+# their issuer, of which one logs in. `rule`: the fingerprint of the rule of the settings that let it in.
+id_token_logins = Table(
+    "id_token_logins",
+    metadata,
+    Column("id", StoredId, primary_key=True),
+    Column("issuer", StoredText(64), nullable=False),
+    Column("subject", StoredText(255), nullable=False),
+    Column("user_id", StoredId, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("rule", StoredText(64), nullable=False),
+    Column("hash", StoredText(64), nullable=False, unique=True),
+    Column("replay_key", StoredText(64), nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("last_used_at", Moment),
+    sqlite_autoincrement=True,
+)
+
 # Projects, and groups with everything below them, whose jobs may pull from a project.
 job_allowances = Table(
     "job_allowances",

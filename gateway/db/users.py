@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.db import cascades, old_paths, paths, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
+from gateway.db.dialects import insert_unless_taken
 from gateway.namespaces.errors import EmailTaken, PathTaken, UserUnknown
 from gateway.namespaces.node import NAMED_AT_MOST, NodeKind
 from gateway.namespaces.user import User, check_change, check_departure, new_user, parse_email, unknown_user
@@ -44,14 +45,22 @@ async def create(
         raise PathTaken(name, NodeKind.USER)
     await old_paths.check_free(connection, name, NodeKind.USER, now)
     await _check_email(connection, user)
-    stored = await _store(connection, user)
+    row = (await connection.execute(insert_into(_users).values(_new_columns(user)).returning(_users))).one()
+    stored = to_user(row)
     await paths.take(connection, name, stored.key)
+    await _announce_arrival(connection, stored)
     return stored
 
 
 async def create_without_namespace(connection: AsyncConnection, name: str, now: datetime) -> User:
-    """Store an external user without a namespace of its own. `name`: one that nobody has."""
-    return await _store(connection, new_user(name, now, None, admin=False, external=True))
+    """Store an external user without a namespace of its own; one that has the name by now is returned as it is."""
+    user = new_user(name, now, None, admin=False, external=True)
+    row = insert_unless_taken(connection.dialect.name, _users).values(_new_columns(user)).returning(_users)
+    stored = (await connection.execute(row)).first()
+    if stored is None:
+        return await get(connection, name)
+    await _announce_arrival(connection, to_user(stored))
+    return to_user(stored)
 
 
 async def find(connection: AsyncConnection, name: str) -> User | None:
@@ -141,13 +150,6 @@ async def delete(connection: AsyncConnection, name: str) -> User:
     return user
 
 
-async def _store(connection: AsyncConnection, user: User) -> User:
-    values = {**_columns(user), "name": user.name, "created_at": user.created_at}
-    stored = to_user((await connection.execute(insert_into(_users).values(values).returning(_users))).one())
-    await _announce_arrival(connection, stored)
-    return stored
-
-
 async def _find(connection: AsyncConnection, which: Any) -> User | None:
     row = (await connection.execute(select(_users).where(which))).first()
     return to_user(row) if row else None
@@ -179,6 +181,10 @@ async def _announce_arrival(connection: AsyncConnection, user: User) -> None:
 def to_user(row: Row[Any]) -> User:
     """The user of a row."""
     return User(**row._mapping)
+
+
+def _new_columns(user: User) -> dict[str, object]:
+    return {**_columns(user), "name": user.name, "created_at": user.created_at}
 
 
 def _columns(user: User) -> dict[str, object]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from gateway.namespaces.errors import BotRefused
 from gateway.namespaces.node import NodeKey
+from gateway.namespaces.role import Role
 from gateway.namespaces.user import User
 
 _NAME_BYTES = 16
@@ -21,6 +22,11 @@ class Bot:
 def new_bot_name(home: NodeKey) -> str:
     """Make a name as GitLab makes it, `project_ID_bot_…`: with so much chance in it that nobody has it."""
     return f"{home.kind}_{home.id}_bot_{secrets.token_hex(_NAME_BYTES)}"
+
+
+def issuer_bot_name(home: NodeKey, issuer: str, role: Role) -> str:
+    """The name of the bot by which ID tokens of an issuer have a role: one for each."""
+    return f"{home.kind}_{home.id}_bot_oidc_{issuer}_{role.word}"
 
 
 def check_bot_place(home: NodeKey, node: NodeKey) -> None:

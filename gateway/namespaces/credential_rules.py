@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from gateway.namespaces.credentials import Credential, DeployToken, Job, JobDeployToken, PersonalToken, Scope
+from gateway.namespaces.credentials import (
+    Credential,
+    DeployToken,
+    IdTokenLogin,
+    Job,
+    JobDeployToken,
+    PersonalToken,
+    Scope,
+)
 from gateway.namespaces.errors import CredentialInvalid, JobRefused
 from gateway.namespaces.expiry import check_lifetime, format_moment
 from gateway.namespaces.member import Member, strongest_role
@@ -80,6 +88,10 @@ def find_ending(credential: Credential, now: datetime) -> Ending | None:
             return find_ending(credential.job, now) or find_ending(credential.token, now)
         case Job():
             ends = {EndKind.FINISHED: credential.finished_at, EndKind.EXPIRED: credential.expires_at}
+            if credential.created_at > now + AHEAD:
+                ends[EndKind.MISDATED] = credential.created_at
+        case IdTokenLogin():
+            ends = {EndKind.EXPIRED: credential.expires_at}
             if credential.created_at > now + AHEAD:
                 ends[EndKind.MISDATED] = credential.created_at
         case PersonalToken() | DeployToken():

@@ -29,6 +29,7 @@ class CredentialKind(StrEnum):
     DEPLOY_TOKEN = "deploy"
     JOB_TOKEN = "job"
     JOB_DEPLOY_TOKEN = "job-deploy"
+    ID_TOKEN_LOGIN = "oidc"
 
 
 PREFIXES = {
@@ -129,7 +130,29 @@ class JobDeployToken:
     token: DeployToken
 
 
-Credential = PersonalToken | DeployToken | Job | JobDeployToken
+@dataclass(frozen=True, slots=True)
+class IdTokenLogin:
+    """Login by an ID token of an issuer of the settings, which goes on for a while after the token has expired.
+
+    `issuer`: its name in the settings; `subject`: as the token names it. `user_id`: the user, or the bot, that it acts
+    for. `rule`: the fingerprint of the rule that let it in.
+    """
+
+    id: int
+    issuer: str
+    subject: str
+    user_id: int
+    rule: str
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None = None
+
+    @property
+    def ref(self) -> CredentialRef:
+        return CredentialRef(CredentialKind.ID_TOKEN_LOGIN, self.id)
+
+
+Credential = PersonalToken | DeployToken | Job | JobDeployToken | IdTokenLogin
 """A stored credential with a secret of its own."""
 
 JOB_USERNAME = "gitlab-ci-token"

@@ -47,6 +47,9 @@ def _named_files(settings: Settings) -> Iterator[tuple[str, Path]]:
             if value.startswith(FROM_FILE):
                 files[f"headers.{header}"] = Path(value.removeprefix(FROM_FILE))
         yield from ((f'upstreams."{upstream}".{name}', path) for name, path in files.items() if path is not None)
+    for issuer, settings_of in settings.oidc.items():
+        if settings_of.ca_file is not None:
+            yield f"oidc.{issuer}.ca_file", settings_of.ca_file
 
 
 def _examine(setting: str, path: Path) -> UnusableFile | None:

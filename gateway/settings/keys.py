@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, get_args, get_origin
 
@@ -21,7 +21,10 @@ CONFIG_VARIABLE = "GATEWAY_CONFIG"
 """The environment variable that names the settings file; it is no setting."""
 
 PLACEHOLDER = "NAME"
-"""The name of an upstream in the keys of FIELDS, which no upstream can have."""
+"""The name of an upstream or an issuer in the keys of FIELDS, which none can have."""
+
+Names = Mapping[str, Iterable[str]]
+"""The names of upstreams and issuers, by the name of the table that has a table for each."""
 
 
 def _walk(model: type[BaseModel], prefix: SettingKey = ()) -> Iterator[tuple[SettingKey, FieldInfo]]:
@@ -40,18 +43,32 @@ ARRAYS: dict[str, type[BaseModel]] = {"listener": ListenerSettings, "virtual_hos
 WHOLE = {(name,) for name in ARRAYS} | {key for key, field in FIELDS.items() if get_origin(field.annotation) is dict}
 """Settings whose value is a table, or an array of tables, of its own."""
 
+NAMED = tuple(dict.fromkeys(key[0] for key in FIELDS if PLACEHOLDER in key))
+"""Tables that have a table for each name."""
+
 TABLES = {key[:depth] for key in FIELDS for depth in range(1, len(key))}
 
 
-def setting_keys(upstreams: Iterable[str]) -> list[SettingKey]:
-    """List the key of every setting, given the names of the upstreams."""
+def setting_keys(names: Names) -> list[SettingKey]:
+    """List the key of every setting, given the names of upstreams and issuers."""
     fixed = [key for key in FIELDS if PLACEHOLDER not in key]
-    return fixed + [(key[0], name, *key[2:]) for name in upstreams for key in FIELDS if PLACEHOLDER in key]
+    return fixed + [
+        (table, name, *key[2:])
+        for table in NAMED
+        for name in names.get(table, ())
+        for key in FIELDS
+        if key[:2] == (table, PLACEHOLDER)
+    ]
+
+
+def names_in(settings: Settings) -> Names:
+    """The names of the upstreams and issuers of settings."""
+    return {table: list(getattr(settings, table)) for table in NAMED}
 
 
 def pattern_of(key: SettingKey) -> SettingKey:
-    """Replace the name of an upstream by PLACEHOLDER, as in FIELDS."""
-    return (key[0], PLACEHOLDER, *key[2:]) if len(key) > 1 and key[0] == "upstreams" else key
+    """Replace the name of an upstream or an issuer by PLACEHOLDER, as in FIELDS."""
+    return (key[0], PLACEHOLDER, *key[2:]) if len(key) > 1 and key[0] in NAMED else key
 
 
 def kind_of(key: SettingKey) -> SettingKind:

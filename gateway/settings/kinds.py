@@ -79,6 +79,14 @@ def _url(text: str, *, user: bool = False, path: bool = False) -> str:
     return f"{match[1].lower()}://{match[2] or ''}{_authority(match[3])}{match[4]}"
 
 
+def _issuer_url(text: str) -> str:
+    """The URL of an issuer, in which every character counts (OpenID Connect Core 1.0, 3.1.3.7)."""
+    _url(text, path=True)
+    if not text.startswith("https://"):
+        raise ValueError("not https")
+    return text
+
+
 def _database_url(text: str) -> str:
     """A URL of a PostgreSQL database, without a password; the host of a Unix socket is its folder, with %2F for /."""
     if _DATABASE_URL.fullmatch(text) is None:
@@ -145,6 +153,16 @@ Workers = Annotated[
 Duration = Annotated[
     timedelta, Strict(), _duration, SettingKind("one number with one unit, 30s 5m 12h 30d, of at most 36500d")
 ]
+LoginDuration = Annotated[
+    timedelta,
+    Strict(),
+    _duration,
+    Field(ge=timedelta(minutes=1), le=timedelta(days=1)),
+    SettingKind("one number with one unit, 30s 5m 12h, from 1m to 1d"),
+]
+RequiredText = Annotated[str, Field(min_length=1, max_length=1024), SettingKind("a text that is not empty")]
+IssuerName = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9]+(?:-[a-z0-9]+)*$")]
+RoleName = Literal["guest", "reporter", "developer", "maintainer", "owner"]
 SizeOrShare = Annotated[
     InstanceOf[Size],
     _size,
@@ -177,6 +195,11 @@ DatabaseUrl = Annotated[
     SettingKind(
         "empty, or a URL like postgresql://USER@HOST/NAME, with :PORT where it is not 5432, and without the password"
     ),
+]
+IssuerUrl = Annotated[
+    str,
+    AfterValidator(_issuer_url),
+    SettingKind("an https URL like https://token.actions.githubusercontent.com, with no user or query"),
 ]
 ProxyUrl = Annotated[
     str, _proxy, SettingKind("empty, or an http(s) URL like http://proxy.example.com:3128, with no path or query")

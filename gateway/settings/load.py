@@ -19,6 +19,7 @@ from gateway.settings.keys import (
     ARRAYS,
     CONFIG_VARIABLE,
     FIELDS,
+    NAMED,
     PLACEHOLDER,
     TABLES,
     WHOLE,
@@ -26,6 +27,7 @@ from gateway.settings.keys import (
     description_of,
     dotted,
     kind_of,
+    names_in,
     pattern_of,
     setting_keys,
     shown,
@@ -83,7 +85,7 @@ def rows(loaded: LoadedSettings) -> list[SettingRow]:
         SettingRow(
             dotted(key), shown(key, value_of(loaded.settings, key)), loaded.sources[dotted(key)], description_of(key)
         )
-        for key in setting_keys(loaded.settings.upstreams)
+        for key in setting_keys(names_in(loaded.settings))
     ]
 
 
@@ -105,10 +107,12 @@ def _problem(key: SettingKey, value: object, source: str, wanted: str) -> str:
     return f"{dotted(key)} = {json.dumps(shown(key, value))} ({source}): {wanted}"
 
 
-def _keys_of_further_upstream(variable: str) -> list[SettingKey]:
-    """Find the key of a variable for an upstream that is not in the file, each `_` of its name a dot; one or none."""
-    match = re.fullmatch("GATEWAY_UPSTREAMS__(.+)__(.+)", variable)
-    key = ("upstreams", match[1].lower().replace("_", "."), match[2].lower()) if match else ()
+def _keys_of_further_name(variable: str) -> list[SettingKey]:
+    """Find the key of a variable for an upstream or issuer that is not in the file, each `_` of its name a dot, or a
+    hyphen in that of an issuer; one or none."""
+    match = re.fullmatch("GATEWAY_(UPSTREAMS|OIDC)__(.+)__(.+)", variable)
+    separator = "." if match and match[1] == "UPSTREAMS" else "-"
+    key = (match[1].lower(), match[2].lower().replace("_", separator), match[3].lower()) if match else ()
     return [key] if pattern_of(key) in FIELDS else []
 
 
@@ -165,18 +169,17 @@ class _Draft:
                 self._put((*prefix, name), value, source)
 
     def read_environment(self, environ: Mapping[str, str]) -> None:
-        upstreams = dict.fromkeys(
-            [known_registries.DOCKER_HUB, *(key[1] for key in self._given if key[0] == "upstreams")]
-        )
+        given = {table: [key[1] for key in self._given if key[0] == table and len(key) > 1] for table in NAMED}
+        given["upstreams"].insert(0, known_registries.DOCKER_HUB)
         known: dict[str, list[SettingKey]] = {}
-        for key in setting_keys(upstreams):
+        for key in setting_keys({table: dict.fromkeys(names) for table, names in given.items()}):
             known.setdefault(variable_of(key), []).append(key)
         for variable, text in environ.items():
             name = variable.upper()
             if not name.startswith("GATEWAY_") or name == CONFIG_VARIABLE:
                 continue
             source = f"environment {variable}"
-            keys = known.get(name) or _keys_of_further_upstream(name)
+            keys = known.get(name) or _keys_of_further_name(name)
             if not keys:
                 self._problems.append(f"{variable} (environment): {_nearest(name, known)}")
             elif len(keys) > 1:
@@ -208,7 +211,7 @@ class _Draft:
             self._problems += self._rules_without_upstream(settings)
         if self._problems or settings is None:
             raise SettingsError(*self._problems)
-        return LoadedSettings(settings, {dotted(key): self._source(key) for key in setting_keys(settings.upstreams)})
+        return LoadedSettings(settings, {dotted(key): self._source(key) for key in setting_keys(names_in(settings))})
 
     def _rules_without_upstream(self, settings: Settings) -> list[str]:
         key = ("cache", "rules")
@@ -236,7 +239,8 @@ class _Draft:
             return
         if pattern not in FIELDS and pattern not in TABLES:
             # The message omits the value: it may be a secret under a name that does not exist.
-            candidates = map(dotted, setting_keys([".".join(key[1:-1]) or PLACEHOLDER]))
+            name = ".".join(key[1:-1]) or PLACEHOLDER
+            candidates = map(dotted, setting_keys({table: [name] for table in NAMED}))
             self._problems.append(f"{dotted(key)} ({source}): {_nearest(dotted(key), candidates)}")
             return
         if pattern in FIELDS:
@@ -250,6 +254,8 @@ class _Draft:
             return self._explain_entry(loc, details)
         if loc[-1] == "[key]":
             rule = f"the name of an upstream must be {upstream_names.FORM}"
+            if loc[0] == "oidc":
+                rule = "the name of an issuer must be lower-case letters and digits, with single hyphens between them"
             return f"{dotted(loc[:2])} ({self._source(loc[:2])}): {rule}"
         key = next(loc[:depth] for depth in range(1, len(loc) + 1) if pattern_of(loc[:depth]) in FIELDS)
         if details["type"] == "missing" and loc == key:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gateway.settings.keys import SettingKey, dotted, setting_keys, value_of
+from gateway.settings.keys import NAMED, SettingKey, dotted, names_in, setting_keys, value_of
 from gateway.settings.tables import Settings
 
 _ADDRESS: tuple[SettingKey, ...] = (("host",), ("port",))
@@ -36,11 +36,12 @@ def reload(current: Settings, new: Settings) -> Reload:
 
 
 def changed(before: Settings, after: Settings) -> list[str]:
-    """List the dotted names of settings with other values; an upstream that came or went is one."""
-    common = before.upstreams.keys() & after.upstreams.keys()
-    others = sorted(before.upstreams.keys() ^ after.upstreams.keys())
-    keys = [key for key in setting_keys(sorted(common)) if value_of(before, key) != value_of(after, key)]
-    return [*map(dotted, keys), *(dotted(("upstreams", name)) for name in others)]
+    """List the dotted names of settings with other values; an upstream or issuer that came or went is one."""
+    old, new = names_in(before), names_in(after)
+    common = {table: sorted(set(old[table]) & set(new[table])) for table in NAMED}
+    others = [(table, name) for table in NAMED for name in sorted(set(old[table]) ^ set(new[table]))]
+    keys = [key for key in setting_keys(common) if value_of(before, key) != value_of(after, key)]
+    return [*map(dotted, keys), *map(dotted, others)]
 
 
 def _with(settings: Settings, key: SettingKey, value: object) -> Settings:

@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from gateway import known_registries
@@ -26,8 +26,11 @@ from gateway.settings.kinds import (
     HostName,
     HostPatterns,
     Hosts,
+    IssuerName,
+    IssuerUrl,
     KnownUpstream,
     LogFormatName,
+    LoginDuration,
     MetricsAccessName,
     Networks,
     OptionalPath,
@@ -35,6 +38,8 @@ from gateway.settings.kinds import (
     ProxyUrl,
     Rate,
     RequiredPath,
+    RequiredText,
+    RoleName,
     SettingKind,
     SizeOrShare,
     Switch,
@@ -247,6 +252,57 @@ def _with_known(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
     return {**defaults, **{key: value for key, value in table.items() if (key, value) != ("url", "")}}
 
 
+class ClaimRuleSettings(Table):
+    """Claims of ID tokens, and the user, or the project or group with a role there, that they map to."""
+
+    claims: dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]]
+    user: str = ""
+    project: str = ""
+    group: str = ""
+    role: RoleName | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        places = [place for place in (self.project, self.group) if place]
+        if not any(pattern.strip("*") for pattern in self.claims.values()):
+            raise PydanticCustomError("rule", "a rule needs a claim that says more than *")
+        if len(places) + bool(self.user) != 1 or bool(places) != (self.role is not None):
+            raise PydanticCustomError("rule", "a rule has a user, or a project with a role, or a group with a role")
+        return self
+
+
+ClaimRules = Annotated[
+    tuple[ClaimRuleSettings, ...],
+    SettingKind(
+        'tables like [[oidc.NAME.rule]] claims = {repository = "acme/app"}, project = "team/app", role = "developer", '
+        "each with claims of which one says more than *, and either a user, or a project or a group with a role",
+        json.loads,
+    ),
+]
+
+
+class OidcSettings(Table):
+    """An issuer of ID tokens, by which CI systems log in without a password."""
+
+    issuer: IssuerUrl = Field(description="The URL of the issuer, exactly as its tokens name it in `iss`.")
+    audience: RequiredText = Field(description="What a token must be made for, its `aud`: a name of this server.")
+    rule: ClaimRules = Field(
+        default=(), description="Claims and what they map to, the first that matches; without one, nothing."
+    )
+    login: LoginDuration = Field(
+        default=timedelta(hours=1), description="How long a login lasts, also when the token has expired meanwhile."
+    )
+    max_age: LoginDuration = Field(
+        default=timedelta(days=1), description="How long ago a token that logs in may have been issued."
+    )
+    ca_file: OptionalPath = Field(default=None, description="PEM certificates to trust for it; empty: the system's.")
+    private_addresses: Switch = Field(default=False, description="Whether it may be on loopback or a private network.")
+    proxy: ProxyUrl = Field(default="", description="The outbound HTTP proxy for requests to it.", repr=False)
+    hosts: HostPatterns = Field(
+        default=(), description="Other hosts where it has its keys, which a proxy is to be asked for."
+    )
+
+
 Listeners = Annotated[
     tuple[ListenerSettings, ...], SettingKind("an array of tables, [[listener]], each with a port", json.loads)
 ]
@@ -299,6 +355,7 @@ class Settings(Table):
     audit: AuditSettings = AuditSettings()
     names: NameSettings = NameSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
+    oidc: dict[IssuerName, OidcSettings] = Field(default_factory=dict)
     listener: Listeners = Field(default=(), description="Additional addresses, each for one group and upstream.")
     virtual_host: VirtualHosts = Field(default=(), description="Host names, each for one group and upstream.")
 
@@ -320,6 +377,14 @@ class Settings(Table):
         return {
             name: _with_known(name, table) if isinstance(table, Mapping) else table for name, table in whole.items()
         }
+
+    @field_validator("oidc")
+    @classmethod
+    def _issuers_differ(cls, issuers: dict[str, OidcSettings]) -> dict[str, OidcSettings]:
+        urls = [issuer.issuer for issuer in issuers.values()]
+        if len(set(urls)) < len(urls):
+            raise PydanticCustomError("rule", "two tables have the same issuer: give one of them all rules")
+        return issuers
 
     @field_validator("listener", "virtual_host")
     @classmethod

@@ -29,7 +29,7 @@ from cache.store.quarantine import Quarantine
 from cache.upstream.ledger import Ledger
 from cache.values import Source
 from gateway.audit.log import AuditLog
-from gateway.auth.authenticator import Authenticator
+from gateway.auth.authenticator import Authenticator, IdTokens
 from gateway.auth.bearer_tokens import TokenService
 from gateway.auth.login_delays import LoginDelays
 from gateway.auth.password_logins import PasswordLogins
@@ -56,6 +56,7 @@ from gateway.wiring.from_settings import (
     upload_limits,
 )
 from gateway.wiring.native import open_native
+from gateway.wiring.oidc import open_id_tokens
 from gateway.wiring.roles import at_work
 from gateway.wiring.upstreams import configured_upstreams
 from gateway.wiring.values import configured_audit, configured_database, listed_groups, tag_rules
@@ -116,7 +117,10 @@ async def open_services(
                 Sealer(settings.data / KEYS_DIRECTORY),
             )
             tokens = TokenService(SigningKeys(settings.data / KEYS_DIRECTORY), sealer)
-            async with _open_authenticator(settings, database, directory, tokens) as authenticator:
+            async with (
+                open_id_tokens(settings, database, directory, records.audit, utc_now) as id_tokens,
+                _open_authenticator(settings, database, directory, tokens, id_tokens) as authenticator,
+            ):
                 yield Services(
                     directory=directory,
                     authenticator=authenticator,
@@ -262,7 +266,7 @@ async def _open_pull_through(
 
 @asynccontextmanager
 async def _open_authenticator(
-    settings: Settings, database: Database, directory: Directory, tokens: TokenService
+    settings: Settings, database: Database, directory: Directory, tokens: TokenService, id_tokens: IdTokens | None
 ) -> AsyncIterator[Authenticator]:
     """Open the authenticator; while it is open, last uses of credentials are written at intervals."""
     uses, tasks = LastUses(database), Tasks()
@@ -273,7 +277,7 @@ async def _open_authenticator(
         log.warning("signing_keys_unusable", reason=str(error))
     tasks.start(_flush_uses_at_intervals(uses), "last uses")
     try:
-        yield Authenticator(directory, tokens, logins, utc_now, uses.note)
+        yield Authenticator(directory, tokens, logins, utc_now, uses.note, id_tokens)
     finally:
         logins.close()
         await tasks.close()

@@ -16,6 +16,7 @@ from cache.oci.media_types import OCI_MANIFEST
 from cache.oci.names import RepositoryName, Tag
 from cache.store.filesystem import FilesystemStore
 from cache.values import BlobInfo, Link, TagPointer
+from gateway.auth.authenticator import Authenticator
 from gateway.auth.principal import ANONYMOUS, AccessList, Principal, PrincipalKind
 from gateway.cli import folder
 from gateway.data_folder import CacheFolder
@@ -63,11 +64,13 @@ class Presented:
 class PushSurface:
     """The app over real stores. In the private group `team` lie the projects `team/app` and `team/lib`, whose
     `developer`, `maintainer` and `reporter` are members of the group; `open/shown` is public, and `closed/secret` is
-    of nobody but `root`. `newcomer` is a developer of the group `closed/new`."""
+    of nobody but `root`. `newcomer` is a developer of the group `closed/new`. `authenticator`: the
+    real one."""
 
     services: Services
     presented: Presented
     people: dict[str, User]
+    authenticator: Authenticator
 
     def person(self, name: str, listed: Mapping[str, str] | None = None) -> Principal:
         """A person by a password; `listed`: by a Bearer token that lists these actions of repositories."""
@@ -187,4 +190,4 @@ async def open_surface(data: Path, **settings: Any) -> AsyncIterator[PushSurface
         await projects.create(connection, "open/shown", NOW, visibility=Visibility.PUBLIC)
     async with open_services(parsed_settings) as services:
         presented: Any = Presented()
-        yield PushSurface(replace(services, authenticator=presented), presented, people)
+        yield PushSurface(replace(services, authenticator=presented), presented, people, services.authenticator)
