@@ -13,6 +13,8 @@ from gateway.auth.bearer_tokens import TokenService
 from gateway.data_folder import CacheFolder
 from gateway.directory.access_tokens import AccessTokenAdministration
 from gateway.directory.directory import Directory
+from gateway.directory.job_administration import JobAdministration
+from gateway.directory.job_scopes import JobScopeAdministration
 from gateway.directory.token_administration import DeployTokenAdministration, PersonalTokenAdministration
 from gateway.directory.user_administration import UserAdministration
 from gateway.keys.sealing import Sealer
@@ -33,6 +35,8 @@ class Services:
     personal_tokens: PersonalTokenAdministration
     deploy_tokens: DeployTokenAdministration
     access_tokens: AccessTokenAdministration
+    jobs: JobAdministration
+    job_scopes: JobScopeAdministration
     upstreams: Upstreams
     sealer: Sealer
     pull_through: PullThrough

@@ -7,8 +7,9 @@ from gateway.api.documents import DocumentWriter, moment
 from gateway.api.options import ApiOptions
 from gateway.auth.principal import Principal
 from gateway.directory.access_tokens import AccessToken
-from gateway.namespaces.credential_rules import find_ending
-from gateway.namespaces.credentials import DeployToken, PersonalToken, Scope
+from gateway.namespaces.credential_rules import EndKind, find_ending
+from gateway.namespaces.credentials import DeployToken, Job, PersonalToken, Scope
+from gateway.namespaces.project import Project
 from gateway.namespaces.user import User
 
 
@@ -53,6 +54,28 @@ class AccountDocuments:
 
     def access_token(self, found: AccessToken) -> dict[str, object]:
         return {**self.personal_token(found.token), "access_level": found.role and int(found.role)}
+
+    def job(self, job: Job, project: Project, user: User | None, reader: Principal) -> dict[str, object]:
+        """A job in its project, in GitLab's words for its state. `user`: on whose behalf it runs."""
+        ending = find_ending(job, self._clock())
+        status = "running" if ending is None else ("success" if ending.kind is EndKind.FINISHED else "failed")
+        return {
+            "id": job.id,
+            "status": status,
+            "ref": job.ref,
+            "tag": False,
+            "created_at": moment(job.created_at),
+            "started_at": moment(job.created_at),
+            "finished_at": job.finished_at and moment(job.finished_at),
+            "expires_at": moment(job.expires_at),
+            "last_used_at": job.last_used_at and moment(job.last_used_at),
+            "user": {} if user is None else self.user(user, reader),
+            "project": {
+                "id": project.id,
+                "path_with_namespace": project.path,
+                "ci_job_token_scope_enabled": project.limits_jobs,
+            },
+        }
 
     def deploy_token(self, token: DeployToken) -> dict[str, object]:
         ends = token.expires_at

@@ -16,6 +16,8 @@ from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Forbidden, LoginNeeded, MethodNotAllowed, PathUnknown, ScopeInsufficient
 from gateway.api.group_changes import GroupChanges
 from gateway.api.groups import Groups
+from gateway.api.job_scope import JobScope
+from gateway.api.jobs import Jobs
 from gateway.api.login import authenticate, presented
 from gateway.api.members import Members
 from gateway.api.namespaces import Namespaces
@@ -73,6 +75,8 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
         PersonalTokens(services.personal_tokens, services.users, accounts, options),
         DeployTokens(places, services.deploy_tokens, accounts, options),
         AccessTokens(places, services, accounts, audited, options),
+        Jobs(places, services, accounts, audited, options),
+        JobScope(places, services, audited, options),
     )
     routes = [route for resource in resources for route in resource.routes]
     routes.append(ApiDescription(routes, options).route)

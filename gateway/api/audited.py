@@ -12,7 +12,7 @@ from gateway.audit.log import AuditLog
 from gateway.auth.principal import describe
 from gateway.db.moves import Moved
 from gateway.http.access_log import identity_of
-from gateway.namespaces.credentials import PersonalToken
+from gateway.namespaces.credentials import Job, PersonalToken
 
 
 class AuditedChanges:
@@ -43,6 +43,18 @@ class AuditedChanges:
     def revoked(self, call: Call[Any], path: str, token: PersonalToken) -> None:
         """Note that an access token of a project or group was ended."""
         self._audit.note(_of_token(call, EventKind.REVOKE, path, token))
+
+    def changed_jobs(self, call: Call[Any], kind: EventKind, path: str, what: str) -> None:
+        """Note that a project allows jobs of others, or does not any more. `what`: in words."""
+        self._audit.note(_event(call, kind, Subject.PROJECT, path)._replace(outcome=what))
+
+    def started_job(self, call: Call[Any], path: str, job: Job) -> None:
+        """Note that a job was started, with a token of its own."""
+        self._audit.note(_event(call, EventKind.GRANT, Subject.TOKEN, path)._replace(outcome=f"job {job.id}"))
+
+    def finished_job(self, call: Call[Any], path: str, job: Job) -> None:
+        """Note that a job was ended, with its token."""
+        self._audit.note(_event(call, EventKind.REVOKE, Subject.TOKEN, path)._replace(outcome=f"job {job.id}"))
 
 
 def _of_token(call: Call[Any], kind: EventKind, path: str, token: PersonalToken) -> AuditEvent:

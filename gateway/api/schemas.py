@@ -19,6 +19,10 @@ _PERSONAL_TOKEN = (
     "last_used_at:time? active:boolean expires_at:string?"
 )
 _DEPLOY_TOKEN = "id:integer name:string username:string expires_at:time? scopes:array revoked:boolean expired:boolean"
+_JOB = (
+    "id:integer status:string ref:string? tag:boolean created_at:time started_at:time finished_at:time? "
+    "expires_at:time last_used_at:time? user:object project:object"
+)
 _PLACE = "id:integer name:string path:string"
 
 _FIELDS: Mapping[str, str] = {
@@ -54,6 +58,13 @@ _FIELDS: Mapping[str, str] = {
     "AccessToken": f"{_PERSONAL_TOKEN} access_level:integer?",
     "NewAccessToken": f"{_PERSONAL_TOKEN} access_level:integer? token:string",
     "DeployToken": _DEPLOY_TOKEN,
+    "Job": _JOB,
+    "NewJob": f"{_JOB} variables:object",
+    "JobTokenScope": "inbound_enabled:boolean outbound_enabled:boolean",
+    "AllowedProject": "id:integer name:string? path:string? path_with_namespace:string? web_url:string?",
+    "AllowedGroup": "id:integer name:string? full_path:string? web_url:string?",
+    "ProjectAllowance": "source_project_id:integer target_project_id:integer",
+    "GroupAllowance": "source_project_id:integer target_group_id:integer",
     "NewDeployToken": f"{_DEPLOY_TOKEN} token:string",
     "Version": "version:string revision:string",
     "Metadata": "version:string revision:string kas:object enterprise:boolean",
@@ -76,6 +87,9 @@ _LISTS: Mapping[str, str] = {
     "PersonalTokens": "PersonalToken",
     "AccessTokens": "AccessToken",
     "DeployTokens": "DeployToken",
+    "Jobs": "Job",
+    "AllowedProjects": "AllowedProject",
+    "AllowedGroups": "AllowedGroup",
 }
 """Names of lists, and of what they hold."""
 

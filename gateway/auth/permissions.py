@@ -316,8 +316,8 @@ def _is_own_project(principal: Principal, target: ProjectTarget) -> bool:
 
 
 def _is_listed(target: ProjectTarget) -> bool:
-    """Whether the project allows jobs of the principal's origin."""
-    return not target.job_allowances.isdisjoint(target.standing.origin)
+    """Whether the project allows jobs of the principal's origin, or of every one."""
+    return not target.project.limits_jobs or not target.job_allowances.isdisjoint(target.standing.origin)
 
 
 def _refuse_job(principal: Principal, action: Action, target: ProjectTarget) -> Decision | None:

@@ -3,7 +3,7 @@
 import asyncio
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -15,13 +15,13 @@ from gateway.cli.output import Document, time_text
 from gateway.cli.plain_options import plain_app
 from gateway.cli.registry_address import registry_url
 from gateway.cli.session import Session, with_session
-from gateway.db import deploy_tokens, jobs, members, paths, projects, users
+from gateway.db import jobs, projects, users
 from gateway.db.connection import Connection
-from gateway.namespaces.ci_variables import job_variables, registry_host
-from gateway.namespaces.credential_rules import direct_group, new_job
-from gateway.namespaces.credentials import CredentialKind, Job, hash_secret, new_secret
+from gateway.directory.job_administration import JobAdministration
+from gateway.namespaces.ci_variables import registry_host
+from gateway.namespaces.credentials import Job
 from gateway.namespaces.expiry import FORMS
-from gateway.namespaces.node import NodeKey, NodeKind, prefixes_of
+from gateway.namespaces.node import NodeKey, NodeKind
 from gateway.settings.tables import Settings
 
 app = plain_app()
@@ -83,21 +83,12 @@ def list_all(
 async def _start(settings: Settings, path: str, options: JobOptions, host: str) -> tuple[Document, Mapping[str, str]]:
     now = datetime.now(UTC)
     ends = moment_of(options.expires, now)
-    secret, deploy_secret = new_secret(CredentialKind.JOB_TOKEN), new_secret(CredentialKind.JOB_DEPLOY_TOKEN)
-    async with open_existing(settings) as database, database.write() as connection:
-        project = await projects.get(connection, path)
-        user = await users.get(connection, options.user)
-        way = await paths.find_all(connection, prefixes_of(project.path))
-        on_the_way = {entry.key for entry in way}
-        roles = [member for member in await members.of_user(connection, user.id) if member.node in on_the_way]
-        job = new_job(project, way, user, roles, options.ref, ends, now)
-        group = direct_group(way)
-        nodes = [project.key, *([group.key] if group else [])]
-        token = await deploy_tokens.find_for_jobs(connection, nodes, now)
-        job = replace(job, deploy_token_id=token.id if token else None)
-        job = await jobs.create(connection, job, hash_secret(secret), hash_secret(deploy_secret) if token else None)
-        variables = job_variables(host, job, secret, project, way, (token, deploy_secret) if token else None)
-        return _document(job, project.path, user.name, now), variables
+    async with open_existing(settings) as database:
+        async with database.read() as connection:
+            project, user = await projects.get(connection, path), await users.get(connection, options.user)
+        administration = JobAdministration(database, lambda: now)
+        started = await administration.start(project.id, user.id, options.ref, ends, host)
+    return _document(started.job, project.path, user.name, now), started.variables
 
 
 async def _finish(settings: Settings, job_id: int) -> Document:

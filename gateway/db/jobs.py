@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db.credential_rows import announce_credential, prune
 from gateway.db.schema import jobs
+from gateway.db.windows import ListPart, ListWindow, holds, in_order, read_rows
 from gateway.namespaces.credentials import CredentialKind, CredentialRef, Job
 from gateway.namespaces.errors import JobUnknown
 
@@ -68,6 +69,19 @@ async def list_all(connection: AsyncConnection, project_id: int | None = None) -
     """List the jobs, of a project or of all, in the order of their starts; also those that ended."""
     rows = select(jobs)
     return await _list(connection, rows if project_id is None else rows.where(jobs.c.project_id == project_id))
+
+
+async def list_part(
+    connection: AsyncConnection, project_id: int, running: bool, window: ListWindow, now: datetime
+) -> ListPart[Job]:
+    """List some jobs of a project. `running`: only those that are neither finished nor expired; the search of the
+    window is for branches and tags."""
+    query = select(jobs).where(jobs.c.project_id == project_id)
+    if running:
+        query = query.where(jobs.c.finished_at.is_(None), jobs.c.expires_at > now)
+    if window.search:
+        query = query.where(holds(jobs.c.ref, window.search))
+    return await read_rows(connection, in_order(query, jobs.c.id, window), window, _job, counted=True)
 
 
 async def finish(connection: AsyncConnection, job_id: int, now: datetime) -> Job:

@@ -22,6 +22,7 @@ from gateway.namespaces.project import (
     Project,
     RegistryAccess,
     check_allowance,
+    check_allowances,
     check_audience,
     check_place,
     new_project,
@@ -163,6 +164,7 @@ async def _reached(connection: AsyncConnection, reach: PullReach) -> list[Column
         )
         allowed = or_(_allowances.c.allowed_project_id.in_(of_projects), _allowances.c.allowed_group_id.in_(of_groups))
         conditions.append(_projects.c.id.in_(select(_allowances.c.project_id).where(allowed)))
+        conditions.append(_projects.c.limits_jobs.is_(False))
     above = [entry.path for entry in await paths.find_of(connection, reach.nodes)]
     for first in range(0, len(above), RANGES_AT_ONCE):
         ranges = (
@@ -234,6 +236,29 @@ async def set_allowed_jobs(connection: AsyncConnection, project: Project, allowe
     await announce(connection, Concern.PROJECT, project.path)
 
 
+async def allow_job_of(connection: AsyncConnection, project: Project, allowed: NodeKey) -> bool:
+    """Add a project or group to those whose jobs may pull from a project; return whether it was not there yet.
+
+    Raises AllowanceRefused.
+    """
+    known = await allowed_jobs(connection, project.id)
+    if allowed in known:
+        return False
+    check_allowance(project, await paths.get_of(connection, allowed))
+    check_allowances(project, len(known) + 1)
+    await set_allowed_jobs(connection, project, [*known, allowed])
+    return True
+
+
+async def disallow_job_of(connection: AsyncConnection, project: Project, allowed: NodeKey) -> bool:
+    """Take a project or group from those whose jobs may pull from a project; return whether it was there."""
+    known = await allowed_jobs(connection, project.id)
+    if allowed not in known:
+        return False
+    await set_allowed_jobs(connection, project, [key for key in known if key != allowed])
+    return True
+
+
 async def allowed_paths(connection: AsyncConnection, project_id: int) -> list[str]:
     """List the paths of `allowed_jobs`, in their order."""
     allowed = await allowed_jobs(connection, project_id)
@@ -266,7 +291,12 @@ async def _check_audience(connection: AsyncConnection, project: Project, above: 
 
 def _columns(project: Project) -> dict[str, object]:
     """The columns that an update may change."""
-    return {"visibility": project.visibility, "registry": project.registry, "quota": project.quota}
+    return {
+        "visibility": project.visibility,
+        "registry": project.registry,
+        "quota": project.quota,
+        "limits_jobs": project.limits_jobs,
+    }
 
 
 def _project(row: Row[Any]) -> Project:

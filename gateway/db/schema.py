@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    true,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -109,7 +110,8 @@ users = Table(
 
 # `path` is the full, lower-case one, below a group or a user's namespace. `stored_bytes`: of its manifests and of its
 # blobs, each counted once; kept by gateway.db.quotas. `as_of`: its own pin; `pinned_at`: that of the nearest pin, its
-# own or of a group above it; kept by gateway.db.pins.
+# own or of a group above it; kept by gateway.db.pins. `limits_jobs`: whether jobs of other projects need a row of
+# job_allowances to pull.
 projects = Table(
     "projects",
     metadata,
@@ -123,6 +125,7 @@ projects = Table(
     Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
     Column("as_of", Moment),
     Column("pinned_at", Moment),
+    Column("limits_jobs", Boolean, nullable=False, server_default=true()),
     CheckConstraint("visibility IN ('public', 'internal', 'private')", name="visibility"),
     CheckConstraint("registry IN ('enabled', 'private', 'disabled')", name="registry"),
     sqlite_autoincrement=True,

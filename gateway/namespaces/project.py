@@ -8,6 +8,9 @@ from gateway.namespaces.errors import AllowanceRefused, ParentUnknown, ProjectUn
 from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Visibility, check_visibility
 from gateway.namespaces.paths import parent_path, parse_project_path
 
+MOST_ALLOWANCES = 200
+"""Projects and groups whose jobs a project may allow, added one by one: GitLab's limit."""
+
 
 class RegistryAccess(StrEnum):
     """Access level of a project's container registry: as visible as the project, members alone, nobody."""
@@ -23,7 +26,8 @@ class Project:
 
     `path`: the full one, below a group or a user's namespace. `created_by`: id of a user. `quota`: bytes that it may
     store, None where there is no limit. `as_of`: the moment of its own pin; `pinned_at`: that of the nearest
-    pin, which may be that of a group above it; None where tags are pulled as they are now.
+    pin, which may be that of a group above it; None where tags are pulled as they are now. `limits_jobs`: whether jobs
+    of other projects need an allowance; otherwise they pull what their users may.
     """
 
     id: int
@@ -35,6 +39,7 @@ class Project:
     quota: int | None = None
     as_of: datetime | None = None
     pinned_at: datetime | None = None
+    limits_jobs: bool = True
 
     @property
     def key(self) -> NodeKey:
@@ -74,6 +79,12 @@ def check_allowance(project: Project, allowed: PathEntry) -> None:
         raise AllowanceRefused(
             f"project {project.path!r} cannot allow the jobs of user {allowed.path!r}: name a project or a group"
         )
+
+
+def check_allowances(project: Project, count: int) -> None:
+    """Check that a project can allow the jobs of so many projects and groups. Raises AllowanceRefused."""
+    if count > MOST_ALLOWANCES:
+        raise AllowanceRefused(f"project {project.path!r} allows jobs of {MOST_ALLOWANCES} projects and groups at most")
 
 
 def unknown_project(path: str, present: str | None = None) -> ProjectUnknown:

@@ -38,6 +38,8 @@ from gateway.data_folder import CacheFolder, NativeFolder, server_name
 from gateway.db.engine import Database, DatabaseUnusable
 from gateway.directory.access_tokens import AccessTokenAdministration
 from gateway.directory.directory import Directory
+from gateway.directory.job_administration import JobAdministration
+from gateway.directory.job_scopes import JobScopeAdministration
 from gateway.directory.last_uses import LastUses
 from gateway.directory.token_administration import DeployTokenAdministration, PersonalTokenAdministration
 from gateway.directory.user_administration import UserAdministration
@@ -129,6 +131,8 @@ async def open_services(
                     personal_tokens=PersonalTokenAdministration(database, utc_now),
                     deploy_tokens=DeployTokenAdministration(database, utc_now),
                     access_tokens=AccessTokenAdministration(database, utc_now),
+                    jobs=JobAdministration(database, utc_now),
+                    job_scopes=JobScopeAdministration(database),
                     upstreams=upstreams,
                     sealer=sealer,
                     pull_through=pull_through,

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.long
 NO_ID = 999_999
 CHANGED = ("push", "delete-tag", "manage")
 """Rights to change repositories; those that are named have an id that none has, so that nothing is changed."""
-PLACED = ("know", "pull", "push", "delete-tag", "manage", "admin", "own", "members")
+PLACED = ("know", "pull", "push", "delete-tag", "manage", "admin", "own", "members", "jobs")
 """Rights at a project."""
 CELLS_OF = {"anywhere": "pull", "members": "know"}
 """Rights of which each has the cells of another one, but is for nobody without a token."""
@@ -40,6 +40,10 @@ BODIES = {
     "PUT /projects/{id}/members/{user_id}": {"access_level": 10},
     "PUT /projects/{id}/transfer": {"namespace": NO_ID},
     "PUT /groups/{id}": {"visibility": None},
+    "PATCH /projects/{id}/job_token_scope": {"enabled": True},
+    "POST /projects/{id}/job_token_scope/allowlist": {"target_project_id": NO_ID},
+    "POST /projects/{id}/job_token_scope/groups_allowlist": {"target_group_id": NO_ID},
+    "POST /projects/{id}/jobs": {"expires_at": "2020-01-01"},
     "POST /groups/{id}/transfer": {"group_id": NO_ID},
     "POST /groups/{id}/members": {"user_id": NO_ID, "access_level": 10},
     "PUT /groups/{id}/members/{user_id}": {"access_level": 10},
@@ -49,6 +53,12 @@ UNKNOWN = {
     "PUT /projects/{id}/transfer": "Namespace",
     "POST /groups/{id}/transfer": "Group",
     "POST /groups/{id}/members": "User",
+    "POST /projects/{id}/job_token_scope/allowlist": "Project",
+    "POST /projects/{id}/job_token_scope/groups_allowlist": "Group",
+    "DELETE /projects/{id}/job_token_scope/allowlist/{target_id}": "Target Project",
+    "DELETE /projects/{id}/job_token_scope/groups_allowlist/{target_id}": "Target Group",
+    "GET /projects/{id}/jobs/{job_id}": "Job",
+    "POST /projects/{id}/jobs/{job_id}/cancel": "Job",
 }
 """What an allowed request names that there is not, so that it changes nothing."""
 DISPOSALS = ("DELETE /projects/{id}", "DELETE /groups/{id}")
@@ -107,7 +117,7 @@ def test_the_table_names_every_route_of_the_server() -> None:
     native = SimpleNamespace(
         inventory=None, administration=SimpleNamespace(kept_until=None), bulk=None, protection_rules=None
     )
-    accounts = dict.fromkeys(("users", "personal_tokens", "deploy_tokens", "access_tokens"))
+    accounts = dict.fromkeys(("users", "personal_tokens", "deploy_tokens", "access_tokens", "jobs", "job_scopes"))
     parts: Any = SimpleNamespace(directory=tree, native=native, audit=None, clock=None, **accounts)
     table = route_table(parts, ApiOptions("", "", None))  # type: ignore[arg-type]
     assert set(read_table().routes) == {f"{route.method} {route.pattern}" for route in table.routes}
@@ -166,7 +176,11 @@ def shows(outcome: Outcome, answer: Answer, right: str) -> bool:
 
 def shows_allowed(answer: Answer, route: str) -> bool:
     """Whether an allowed request shows so. What is deleted, moved and restored has an id that no repository has."""
+    if route == "PATCH /projects/{id}/job_token_scope":
+        return (answer.status, answer.body) == (204, b"")
     document = json.loads(answer.body)
+    if route == "POST /projects/{id}/jobs":  # which would have ended long ago
+        return answer.status == 400 and "expires_at" in document["message"]
     if "/packages" in route:
         return answer.status == 404 and "/registry/repositories" in document["message"]
     if read_table().routes[route] in CHANGED and "{repository_id}" in route:
@@ -192,7 +206,14 @@ def path_of(rig: Rig, row: str, route: str) -> str:
     id = rig.ids.get(name, NO_ID) if read_table().routes[route] not in CHANGED else NO_ID
     encoded = str(id) if pattern.startswith("/registry") else project.replace("/", "%2F")
     return "/api/v4" + pattern.format(
-        id=encoded, repository_id=id, tag_name="absent", package_id=1, user_id=NO_ID, protection_rule_id=NO_ID
+        id=encoded,
+        repository_id=id,
+        tag_name="absent",
+        package_id=1,
+        user_id=NO_ID,
+        protection_rule_id=NO_ID,
+        job_id=NO_ID,
+        target_id=NO_ID,
     )
 
 
@@ -200,7 +221,7 @@ def send(client: Kept, route: str, path: str, headers: list[Header], row: str) -
     method, body = route.split()[0], b""
     if route.endswith("/tags") and method == "DELETE":
         path += "?name_regex_delete=.*"
-    if method in ("PUT", "POST"):
+    if method in ("PUT", "POST", "PATCH") and (method != "PATCH" or route in BODIES):
         switch = {"name": "x"}
         if route == "PUT /projects/{id}":
             switch = {"container_registry_access_level": row.partition("/")[2] or "enabled"}
@@ -272,6 +293,15 @@ def test_the_server_shows_itself_to_every_token_of_the_api(rig: Rig) -> None:
                 ended = party.column in ("ended", "blocked") or party.section == "deploy" or party.anonymous
                 narrow = party.section == "job" or read_table().reading.isdisjoint(party.scopes or ())
                 assert answer.status == (401 if ended else 403 if narrow else 200), (route, party.label, answer)
+
+
+def test_a_job_is_shown_to_its_own_token_alone(rig: Rig) -> None:
+    with Kept(rig.server.port) as client:
+        for party in rig.groves.parties:
+            if (headers := headers_of(party)) is None:
+                continue
+            answer = client.send("GET", "/api/v4/job", headers)
+            assert answer.status == (200 if party.section == "job" and party.column != "ended" else 401), party.label
 
 
 async def plant_groups(planter: Planter) -> dict[str, str]:

@@ -26,6 +26,7 @@ BACK_TO_0004 = (
     *(
         f"DROP TABLE {table}"
         for table in (
+            "id_token_logins",
             "bots",
             "bulk_deletions",
             "deleted_manifests",
@@ -44,6 +45,7 @@ BACK_TO_0004 = (
     "ALTER TABLE groups DROP COLUMN as_of",
     "ALTER TABLE projects DROP COLUMN as_of",
     "ALTER TABLE projects DROP COLUMN pinned_at",
+    "ALTER TABLE projects DROP COLUMN limits_jobs",
     "ALTER TABLE personal_tokens DROP COLUMN description",
     "ALTER TABLE personal_tokens DROP COLUMN family_id",
     "UPDATE alembic_version SET version_num = '0004'",

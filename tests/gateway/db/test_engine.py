@@ -296,7 +296,9 @@ async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade
 
 
 def take_back_0018(file: sqlite3.Connection) -> None:
-    file.execute("DROP TABLE bots")
+    for table in ("id_token_logins", "bots"):
+        file.execute(f"DROP TABLE {table}")
+    file.execute("ALTER TABLE projects DROP COLUMN limits_jobs")
     for column in ("description", "family_id"):
         file.execute(f"ALTER TABLE personal_tokens DROP COLUMN {column}")
 

@@ -107,13 +107,14 @@ async def test_several_set_up_one_empty_database_at_once(empty: PostgresqlAddres
 async def test_an_older_database_is_upgraded_on_request_alone(address: PostgresqlAddress) -> None:
     store = "uploads, tags, manifest_references, manifests, blob_links, blobs, repositories"
     reviews = "collection, blob_removals, manifest_reviews, blob_reviews"
-    newest = "bots, bulk_deletions, protection_rules, deleted_manifests, repository_cleanups, cleanup_policies"
-    await scalars(address, f"DROP TABLE {newest}")
+    newest = "bulk_deletions, protection_rules, deleted_manifests, repository_cleanups, cleanup_policies"
+    await scalars(address, f"DROP TABLE id_token_logins, bots, {newest}")
     await scalars(address, f"DROP TABLE pinned_tags, old_paths, tag_events, {reviews}, {store}, compatibility")
     await scalars(address, "ALTER TABLE groups DROP COLUMN quota, DROP COLUMN stored_bytes, DROP COLUMN as_of")
     await scalars(
         address,
-        "ALTER TABLE projects DROP COLUMN quota, DROP COLUMN stored_bytes, DROP COLUMN as_of, DROP COLUMN pinned_at",
+        "ALTER TABLE projects DROP COLUMN quota, DROP COLUMN stored_bytes, DROP COLUMN as_of, DROP COLUMN pinned_at, "
+        "DROP COLUMN limits_jobs",
     )
     await scalars(address, "ALTER TABLE personal_tokens DROP COLUMN description, DROP COLUMN family_id")
     await scalars(address, "UPDATE alembic_version SET version_num = '0004'")
