@@ -46,6 +46,7 @@ REST = "tests/gateway/api"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
 REST_USERS = "tests/gateway/api/test_users.py"
 REST_TOKENS = "tests/gateway/api/test_personal_tokens.py"
+ID_TOKENS = "tests/gateway/v2/test_id_tokens.py"
 CLEANUP = "tests/gateway/registry/test_cleanup.py"
 CLEANER = "tests/gateway/registry/test_cleaner.py"
 PROTECTION = "tests/gateway/v2/test_protection.py"
@@ -1190,6 +1191,131 @@ THREATS = [
             "if not route.any_scope and (too_narrow := missing_api_scope(principal, changes=changes)):",
             "if (too_narrow := missing_api_scope(principal, changes=changes)) and False:",
         ),
+    ),
+    Threat(
+        "an access token above whoever makes it",
+        "A maintainer makes an access token with the role of an owner, or takes one over by a rotation.",
+        "An access token is made, rotated and revoked by those alone who have at least its role there.",
+        (f"{REST}/test_access_tokens.py::test_nobody_is_given_a_role_above_the_own_one",),
+        Disarm("gateway/api/access_tokens.py", "if role is not None and (own is None or role > own):", "if False:"),
+    ),
+    Threat(
+        "an access token that outlives itself",
+        "A leaked access token makes others before it is revoked.",
+        "The bot of an access token makes no tokens.",
+        (f"{REST}/test_access_tokens.py::test_a_bot_is_no_person",),
+        Disarm(
+            "gateway/directory/access_tokens.py",
+            "await bots.check_person(connection, await users.get_by_id(connection, creator_id))",
+            "pass",
+        ),
+    ),
+    Threat(
+        "a bot as a person",
+        "A bot becomes a member elsewhere, so that the token of one project opens others.",
+        "A bot is a member of the project or group of its token alone.",
+        (f"{REST}/test_access_tokens.py::test_a_token_reaches_its_project_alone",),
+        Disarm("gateway/namespaces/bot.py", "if node != home:", "if False:"),
+    ),
+    Threat(
+        "bots that stay",
+        "An access token is revoked, and its bot stays a member, with whatever else it has.",
+        "The last valid token of a bot takes its membership along, by whichever way it ends.",
+        (f"{REST}/test_access_tokens.py::test_a_revoked_token_takes_its_bot_out_of_the_members",),
+        Disarm("gateway/db/bots.py", "await members.remove(connection, bot.home, user_id)", "pass"),
+    ),
+    Threat(
+        "ID tokens that somebody else signed",
+        "A token is signed by another key, under the id of a key of the issuer.",
+        "A signature is verified by the key that the issuer publishes under that id.",
+        (f"{ID_TOKENS}::test_forged_tokens_are_refused",),
+        Disarm("gateway/auth/id_tokens.py", "token.check_signature(key)", "pass"),
+    ),
+    Threat(
+        "ID tokens without a signature",
+        "A token says that it has no signature, or one by a secret that is the public key.",
+        "Algorithms with public keys alone are accepted, and of a key those of its own type.",
+        ("tests/gateway/oidc/test_jws.py::test_a_header_that_is_not_accepted_is_refused",),
+        Disarm(
+            "gateway/oidc/jws.py",
+            "if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:",
+            "if not isinstance(algorithm, str):",
+        ),
+    ),
+    Threat(
+        "ID tokens for another service",
+        "A job of the same CI system gives its token to a service, which logs in here with it.",
+        "A token must be made for the audience of the settings.",
+        ("tests/gateway/oidc/test_claims.py::test_claims_that_do_not_hold_are_refused",),
+        Disarm("gateway/oidc/claims.py", "if audience not in audiences:", "if False:"),
+    ),
+    Threat(
+        "ID tokens of strangers",
+        "Everybody can have a token of a public issuer, with claims of an own repository.",
+        "A rule must match all its claims over their whole values; what none matches is refused.",
+        (
+            "tests/gateway/oidc/test_claims.py::test_a_rule_matches_whole_values_of_all_its_claims",
+            f"{ID_TOKENS}::test_a_token_that_maps_to_nobody_is_refused",
+        ),
+        Disarm("gateway/oidc/rules.py", "return all(name in claims", "return any(name in claims"),
+    ),
+    Threat(
+        "ID tokens that were found later",
+        "A token is found in a file of a runner after it has expired, or long after it was issued.",
+        "A token logs in by its own exp, nbf and iat, and a login ends after the time of the settings.",
+        ("tests/gateway/oidc/test_claims.py::test_a_token_holds_until_it_expires",),
+        Disarm("gateway/oidc/claims.py", "if now >= expires_at + CLOCK_SKEW:", "if False:"),
+    ),
+    Threat(
+        "ID tokens that log in anew",
+        "A token is presented in another spelling, so that its login begins once more.",
+        "Of tokens that are the same to their issuer one logs in, and its base64url has one spelling.",
+        (f"{ID_TOKENS}::test_a_login_outlives_its_token_and_no_other_spelling_of_it_logs_in",),
+        Disarm(
+            "gateway/oidc/claims.py",
+            'return sha256(f"jti\\0{issuer}\\0{token_id}"',
+            'return sha256(f"jti\\0{signed!r}"',
+        ),
+    ),
+    Threat(
+        "invented keys",
+        "Tokens with invented key ids make this server ask the issuer with each of them.",
+        "Unknown keys are looked for at most every 10 s.",
+        ("tests/gateway/oidc/test_key_set.py::test_an_unknown_key_is_looked_for_but_not_too_often",),
+        Disarm(
+            "gateway/oidc/key_set.py",
+            "return self._known.tried_at is None or self._clock() - self._known.tried_at >= PAUSE",
+            "return True",
+        ),
+    ),
+    Threat(
+        "an issuer that names another place for its keys",
+        "What an issuer says of itself is replaced by that of another one, or leads to keys without TLS.",
+        "Its configuration names the issuer of the settings, and its keys come by https.",
+        ("tests/gateway/oidc/test_issuer.py::test_a_configuration_that_is_not_its_own_is_refused",),
+        Disarm(
+            "gateway/oidc/issuer.py",
+            'if not isinstance(document, dict) or document.get("issuer") != self.url:',
+            "if not isinstance(document, dict):",
+        ),
+    ),
+    Threat(
+        "administration by ID tokens",
+        "A job logs in with the role of an owner, and changes who may do what.",
+        "A login by an ID token administers nothing, whatever its role, and maps to no administrator.",
+        (f"{ID_TOKENS}::test_an_owner_by_a_rule_administers_nothing",),
+        Disarm(
+            "gateway/api/app.py",
+            "if principal.kind in (PrincipalKind.JOB_TOKEN, PrincipalKind.ID_TOKEN) and not route.jobs:",
+            "if principal.kind is PrincipalKind.JOB_TOKEN and not route.jobs:",
+        ),
+    ),
+    Threat(
+        "rules that were taken back",
+        "A rule is taken from the settings, and those whom it let in go on.",
+        "Each use of a login looks whether its rule is still there.",
+        (f"{ID_TOKENS}::test_a_rule_that_is_gone_ends_its_logins",),
+        Disarm("gateway/auth/id_tokens.py", "return (login.issuer, login.rule) in self._rules", "return True"),
     ),
     Threat(
         "a job at the registries of other projects",

@@ -159,12 +159,48 @@ def test_an_access_token_acts_for_a_bot_until_it_is_revoked(rig: Rig, place: str
         node.members.get(made.user_id)
 
 
-@pytest.mark.parametrize("heading", ["Users and tokens", "Access tokens of projects and groups"])
+def test_the_scope_of_job_tokens_lets_jobs_of_other_projects_pull(rig: Rig) -> None:
+    try:
+        other = rig.admin.projects.create({"name": "other", "namespace_id": rig.admin.groups.get("team").id})
+    except gitlab.GitlabCreateError:
+        other = rig.admin.projects.get("team/other")
+    project = rig.admin.projects.get("team/app")
+    started = rig.admin.http_post(f"/projects/{other.id}/jobs", post_data={"ref": "main", "expires_at": "10m"})
+    assert isinstance(started, dict)
+    secret = remember(started["variables"]["CI_JOB_TOKEN"])
+    job = gitlab.Gitlab(rig.server.url, job_token=secret)
+    shown = job.http_get("/job")
+    assert isinstance(shown, dict) and shown["id"] == started["id"]
+    scope = project.job_token_scope.get()
+    assert scope.inbound_enabled is True
+    assert not rig.pulls(f"gitlab-ci-token:{secret}")
+    scope.allowlist.create({"target_project_id": other.id})
+    assert [entry.id for entry in scope.allowlist.list(get_all=True)] == [other.id]
+    assert rig.pulls(f"gitlab-ci-token:{secret}")
+    scope.allowlist.delete(other.id)
+    assert not rig.pulls(f"gitlab-ci-token:{secret}")
+    group = rig.admin.groups.get("team")
+    scope.groups_allowlist.create({"target_group_id": group.id})
+    assert [entry.id for entry in scope.groups_allowlist.list(get_all=True)] == [group.id]
+    assert rig.pulls(f"gitlab-ci-token:{secret}")
+    scope.groups_allowlist.delete(group.id)
+    project.manager.gitlab.http_patch(f"/projects/{project.id}/job_token_scope", post_data={"enabled": False})
+    assert project.job_token_scope.get().inbound_enabled is False
+    assert rig.pulls(f"gitlab-ci-token:{secret}")
+    project.manager.gitlab.http_patch(f"/projects/{project.id}/job_token_scope", post_data={"enabled": True})
+    found = other.jobs.get(started["id"])
+    found.cancel()
+    assert other.jobs.get(started["id"]).status == "success"
+    assert not rig.pulls(f"gitlab-ci-token:{secret}")
+
+
+@pytest.mark.parametrize("heading", ["Users and tokens", "Access tokens of projects and groups", "Jobs"])
 def test_the_lines_of_the_page_run(rig: Rig, heading: str) -> None:
     [block] = blocks(PAGES["api"].partition(f"## {heading}\n")[2].partition("\n## ")[0], "sh")
     lines = block.replace("\\\n", "").splitlines()
     day = str(datetime.now(UTC).date() + timedelta(days=30))
-    environment = plain_environment(TOKEN=rig.token, URL=rig.server.url, DAY=day)
+    other = rig.server.json("project", "create", "team/of-the-page") if heading == "Jobs" else {"id": ""}
+    environment = plain_environment(TOKEN=rig.token, URL=rig.server.url, DAY=day, ID=str(other["id"]))
     for line in lines:
         command = ["sh", "-ec", line.replace("curl ", "curl --fail --silent --show-error ")]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -172,6 +208,6 @@ def test_the_lines_of_the_page_run(rig: Rig, heading: str) -> None:
         document = json.loads(done.stdout)
         assert document, line
         if isinstance(document, dict):
-            remember(document.get("token") or "nothing that is secret")
+            remember(document.get("token") or document.get("variables", {}).get("CI_JOB_TOKEN") or "no secret at all")
             makes = "username=robot" in line or '"build"' in line
             environment["ID"] = str(document["id"]) if makes else environment["ID"]
