@@ -1303,7 +1303,18 @@ THREATS = [
         "administration by ID tokens",
         "A job logs in with the role of an owner, and changes who may do what.",
         "A login by an ID token administers nothing, whatever its role, and maps to no administrator.",
-        (f"{ID_TOKENS}::test_an_owner_by_a_rule_administers_nothing",),
+        ("tests/gateway/cli/test_issuers.py::test_an_owner_by_a_rule_may_not_administer",),
+        Disarm(
+            "gateway/auth/permissions.py",
+            "if principal.kind is PrincipalKind.ID_TOKEN and action in SETTINGS:",
+            "if False:",
+        ),
+    ),
+    Threat(
+        "ID tokens at the REST API",
+        "A job logs in as a user, and lists users, or makes tokens of the user that outlive the job.",
+        "By the REST API a login by an ID token opens what the token of a job does, and nothing else.",
+        (f"{ID_TOKENS}::test_a_login_opens_of_the_rest_api_what_a_job_may",),
         Disarm(
             "gateway/api/app.py",
             "if principal.kind in (PrincipalKind.JOB_TOKEN, PrincipalKind.ID_TOKEN) and not route.jobs:",

@@ -257,7 +257,9 @@ class _Draft:
             if loc[0] == "oidc":
                 rule = "the name of an issuer must be lower-case letters and digits, with single hyphens between them"
             return f"{dotted(loc[:2])} ({self._source(loc[:2])}): {rule}"
-        key = next(loc[:depth] for depth in range(1, len(loc) + 1) if pattern_of(loc[:depth]) in FIELDS)
+        key = next((loc[:depth] for depth in range(1, len(loc) + 1) if pattern_of(loc[:depth]) in FIELDS), None)
+        if key is None:  # a rule for several tables
+            return f"{dotted(loc)}: {details['msg']}"
         if details["type"] == "missing" and loc == key:
             return f"{dotted(key)} ({self._source(key[:2])}): is missing; it must be {kind_of(key).allowed}"
         value = self._given[key].value if key in self._given else details["input"]

@@ -82,6 +82,13 @@ def test_what_a_login_may_do_is_explained(terminal: Terminal) -> None:
     assert code == 0 and "may pull" in out
 
 
+def test_an_owner_by_a_rule_may_not_administer(terminal: Terminal) -> None:
+    made = asyncio.run(login(terminal, Role.OWNER))
+    token = ("--token", f"oidc:{made.id}")
+    assert terminal.json("access", "explain", "delete", "team/app", *token)["allowed"] is True
+    assert "no login by an ID token may" in terminal.refused("access", "explain", "admin", "team/app", *token)
+
+
 @pytest.fixture
 def issuer(authority: Authority) -> Iterator[Issuer]:
     issuer = Issuer(authority).start()

@@ -11,13 +11,16 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from gateway.audit.event import EventKind, Subject
 from gateway.audit.file import AuditQuery, read_events
 from gateway.data_folder import audit_file
 from gateway.db import members, users
+from gateway.db.changes import Concern, announce
 from gateway.db.engine import Database
+from gateway.db.schema import id_token_logins
 from gateway.namespaces.bot import issuer_bot_name
 from gateway.namespaces.role import Role
 from gateway.services import Services
@@ -172,9 +175,8 @@ async def test_a_login_outlives_its_token_and_no_other_spelling_of_it_logs_in(se
         assert (await server.ask(token, *SCOPES))[1] == "repository:team/app:pull,push"
     async with server.database() as database, database.write() as connection:
         await connection.exec_driver_sql("UPDATE id_token_logins SET expires_at = '2020-01-01 00:00:00'")
-        await connection.exec_driver_sql(
-            "INSERT INTO changes (concern, key, at) SELECT 'credential', 'oidc:' || id, created_at FROM id_token_logins"
-        )
+        for number in await connection.scalars(select(id_token_logins.c.id)):
+            await announce(connection, Concern.CREDENTIAL, f"oidc:{number}")
     status, message = await server.ask(token)
     assert status == 401 and "expired at" in message and "log in with a new ID token" in message
 
