@@ -83,6 +83,8 @@ class IdTokenLogins:
         try:
             token = read_token(secret)
             issuer = self._issuer_of(token)
+            if (key := issuer.keys.known(token.key_id)) is not None:
+                token.check_signature(key)  # which costs a forger's requests less than the lookup
             if (known := await self._stored.credential_of_hash(hash_secret(secret))) is not None:
                 return known
             login = await self._begin(issuer, await self._verify(issuer, token), secret)

@@ -62,6 +62,10 @@ class IssuerKeys:
         self._fetches: SharedTasks[str, IssuerUnusable | None] = SharedTasks(tasks)
         self._known = _Known()
 
+    def known(self, key_id: str) -> VerificationKey | None:
+        """The key of an id as far as it is known, however old that is."""
+        return self._known.keys.get(key_id)
+
     async def find(self, key_id: str) -> VerificationKey:
         """The key of an id. Raises IdTokenRefused where the issuer has none, IssuerUnusable where that is not known."""
         key, age = self._known.keys.get(key_id), self._age()

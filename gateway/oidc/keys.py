@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jwt
-from jwt.algorithms import Algorithm, ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from jwt.algorithms import Algorithm, ECAlgorithm, OKPAlgorithm, RSAAlgorithm, get_default_algorithms
 
 from cache.oci.document import parse_document
 from gateway.oidc.errors import IssuerUnusable
@@ -27,7 +27,7 @@ _ED = frozenset({"EdDSA", "Ed25519"})
 
 ALGORITHMS: Mapping[str, Algorithm] = {
     name: algorithm
-    for name, algorithm in jwt.algorithms.get_default_algorithms().items()
+    for name, algorithm in get_default_algorithms().items()
     if name in _RSA | _ED | frozenset().union(*_BY_CURVE.values())
 }
 """Algorithms that a token may be signed with, all of them with public keys."""
