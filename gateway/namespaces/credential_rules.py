@@ -86,12 +86,9 @@ def find_ending(credential: Credential, now: datetime) -> Ending | None:
     match credential:
         case JobDeployToken():
             return find_ending(credential.job, now) or find_ending(credential.token, now)
-        case Job():
-            ends = {EndKind.FINISHED: credential.finished_at, EndKind.EXPIRED: credential.expires_at}
-            if credential.created_at > now + AHEAD:
-                ends[EndKind.MISDATED] = credential.created_at
-        case IdTokenLogin():
-            ends = {EndKind.EXPIRED: credential.expires_at}
+        case Job() | IdTokenLogin():
+            finished_at = credential.finished_at if isinstance(credential, Job) else None
+            ends = {EndKind.FINISHED: finished_at, EndKind.EXPIRED: credential.expires_at}
             if credential.created_at > now + AHEAD:
                 ends[EndKind.MISDATED] = credential.created_at
         case PersonalToken() | DeployToken():
