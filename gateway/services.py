@@ -6,6 +6,7 @@ from datetime import datetime
 
 from cache.events import CacheEvents
 from cache.index.sql import SqlIndex
+from cache.index.tenants import TenantUsage
 from cache.proxy.pull_through import PullThrough
 from gateway.audit.log import AuditLog
 from gateway.auth.authenticator import Authenticator
@@ -26,7 +27,10 @@ from gateway.upstreams import Upstreams
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything that a surface or a use case works with. `clock` gives the time as an aware datetime."""
+    """Everything that a surface or a use case works with. `clock` gives the time as an aware datetime.
+
+    `group_usage`: what groups pulled through their dependency proxies, by their ids.
+    """
 
     directory: Directory
     authenticator: Authenticator
@@ -44,6 +48,7 @@ class Services:
     metrics: Metrics
     events: CacheEvents
     audit: AuditLog
+    group_usage: TenantUsage
     index: SqlIndex
     folder: CacheFolder
     server_state: ServerState

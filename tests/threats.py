@@ -5114,6 +5114,24 @@ THREATS = [
             "if call.principal.user is None:",
         ),
     ),
+    Threat(
+        "a purge that takes what others use",
+        "The owner of one group purges its cache, and the pulls of all other groups fail while the upstream is down.",
+        "What another group has pulled by the same source stays cached; the group's own record of it ends alone.",
+        (f"{REST}/test_group_caches.py::test_a_purge_of_one_group_takes_nothing_from_others",),
+        Disarm(
+            "gateway/maintenance/group_cache.py", "if self.usage.others(group_id, source, name):", "if group_id < 0:"
+        ),
+    ),
+    Threat(
+        "the images of one group in the list of another",
+        "Whoever may see the cache of one group reads in its list which images other groups pull.",
+        "A list holds what was pulled through its own group, although the content is shared.",
+        (f"{REST}/test_group_caches.py::test_a_list_tells_what_the_group_pulled_and_how_a_pull_would_be_served",),
+        Disarm(
+            "cache/index/tenant_lists.py", "WHERE p.tenant = :tenant AND p.origin", "WHERE :tenant > 0 AND p.origin"
+        ),
+    ),
 ]
 
 

@@ -12,7 +12,12 @@ from cache.values import CredentialId, Registry, Source
 
 def to_source(row: Row[Any]) -> Source:
     """The source of a row with a registry and a credential."""
-    return Source.at(Registry.parse(row.origin), CredentialId.parse(row.credential))
+    return source_of(row.origin, row.credential)
+
+
+def source_of(origin: str, credential: str) -> Source:
+    """The source of a registry and a credential, as they are stored."""
+    return Source.at(Registry.parse(origin), CredentialId.parse(credential))
 
 
 _FIND = prepared(

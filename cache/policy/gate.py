@@ -29,6 +29,9 @@ CONFIG_LIMIT = 1024 * 1024
 DATES_READ = 50
 """Number of manifests of which the date is read for one request by digest; none of them may be cached."""
 
+IMAGE_GLOB = r"^(?:[a-z0-9._*?-]|\[!?[a-z0-9._-]+\])(?:[a-z0-9._/*?-]|\[!?[a-z0-9._-]+\])*$"
+"""A glob that some image name matches: one with a bracket that does not end matches none."""
+
 LONGEST_COOLDOWN = timedelta(days=365)
 """The index remembers for longer than this when it first saw a digest under a tag."""
 

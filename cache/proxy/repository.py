@@ -51,7 +51,7 @@ from cache.upstream.allowance import RequestKind, SavingMode
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import Unavailable, UpstreamOutage
 from cache.upstream.lists import page_query
-from cache.values import BEGINNING, OutageKind, Outcome, PageStart, TagPointer
+from cache.values import BEGINNING, OutageKind, Outcome, PageStart, Source, TagPointer
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,11 @@ class ProxiedRepository:
         self._fresh_only = fresh_only
         self._ahead = ahead
         self._requester = requester
+
+    @property
+    def source(self) -> Source:
+        """The upstream as the credential sees it."""
+        return self._source
 
     # A repository is opened for each request, and most requests are for a recent manifest, which needs none of these.
 

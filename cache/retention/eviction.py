@@ -95,10 +95,10 @@ class ImageEviction:
     kept: Mapping[str, frozenset[Digest]]
 
 
-def plan_eviction(admin: CacheAdmin, image: ImageKey) -> ImageEviction:
+def plan_eviction(admin: CacheAdmin, image: ImageKey, spared: Collection[Digest] = ()) -> ImageEviction:
     """Find what goes with one tag, one digest, or all of an image (without a reference).
 
-    What another tag of the image refers to stays, and so does what a pin of the image protects.
+    What another tag of the image refers to stays, and so do what a pin of the image protects, and what is `spared`.
     """
     source, name, reference = image.source, image.name, image.reference
     pointers = admin.pointers(source, name)
@@ -108,8 +108,9 @@ def plan_eviction(admin: CacheAdmin, image: ImageKey) -> ImageEviction:
     else:
         hit = [p for p in pointers if reference in (p.tag, p.target.digest)]
         roots = {reference} if isinstance(reference, Digest) else {p.target.digest for p in hit}
-        others = {p.target.digest for p in pointers if p not in hit} - roots
+        others = {p.target.digest for p in pointers if p not in hit}
         digests = (admin.closure(roots) - admin.closure(others)) & linked
+    digests = digests.difference(spared)
     pinned = admin.protected(source, name)
     kept = {pin: frozenset(protected & digests) for pin, protected in pinned.items() if protected & digests}
     tags = [pointer.tag for pointer in hit if not {"", pointer.tag.text} & pinned.keys()]

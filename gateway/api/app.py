@@ -14,6 +14,7 @@ from gateway.api.bulk_deletion import BulkDeletions
 from gateway.api.deploy_tokens import DeployTokens
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Forbidden, LoginNeeded, MethodNotAllowed, PathUnknown, ScopeInsufficient
+from gateway.api.group_caches import GroupCaches
 from gateway.api.group_changes import GroupChanges
 from gateway.api.groups import Groups
 from gateway.api.job_scope import JobScope
@@ -29,6 +30,7 @@ from gateway.api.places import Places
 from gateway.api.project_changes import ProjectChanges
 from gateway.api.projects import Projects
 from gateway.api.protection_rules import ProtectionRuleRoutes
+from gateway.api.proxy_settings import ProxySettingsRoutes
 from gateway.api.repositories import Repositories
 from gateway.api.repository_changes import RepositoryChanges
 from gateway.api.routing import Call, Found, Route, RouteTable
@@ -64,6 +66,8 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
         Tags(places, native.inventory, documents, options),
         Projects(services, places, documents, options),
         Groups(places, documents),
+        GroupCaches(services, places, options),
+        ProxySettingsRoutes(services, places, options),
         Trees(services, places, documents, options),
         GroupChanges(services, places, documents, options),
         ProjectChanges(services, places, namespaces, documents, options),

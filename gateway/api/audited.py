@@ -9,10 +9,13 @@ from gateway.api.routing import Call
 from gateway.audit.deletion import note_deletion
 from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
 from gateway.audit.log import AuditLog
+from gateway.audit.told_proxy import differences, tell_new_secret, tell_policy, tell_proxy
 from gateway.auth.principal import describe
 from gateway.db.moves import Moved
 from gateway.http.access_log import identity_of
 from gateway.namespaces.credentials import Job, PersonalToken
+from gateway.namespaces.group import Group
+from gateway.namespaces.image_ttl import ImageTtlPolicy
 
 
 class AuditedChanges:
@@ -30,6 +33,27 @@ class AuditedChanges:
         text = None if digest is None else str(digest)
         event = _event(call, EventKind.DELETE, subject, repository)
         note_deletion(self._audit, event._replace(tag=None if tag is None else tag.text, digest=text), status)
+
+    def evicted(self, call: Call[Any], subject: Subject, path: str, reference: Tag | Digest | None = None) -> None:
+        """Note that cached content was evicted: of a group, or of an image by the path that the main address knows."""
+        tag = reference.text if isinstance(reference, Tag) else None
+        digest = str(reference) if isinstance(reference, Digest) else None
+        self._audit.note(_event(call, EventKind.EVICT, subject, path)._replace(tag=tag, digest=digest))
+
+    def proxy_changed(self, call: Call[Any], before: Group, after: Group) -> None:
+        """Note that the dependency proxy of a group was changed."""
+        former, present = differences(tell_proxy(before), tell_proxy(after))
+        told = [fact for fact in (present, tell_new_secret(before, after)) if fact]
+        self._changed(call, after.path, former, ", ".join(told) or None)
+
+    def policy_changed(self, call: Call[Any], group: Group, before: ImageTtlPolicy, after: ImageTtlPolicy) -> None:
+        """Note that the policy by which images of a group expire was changed."""
+        self._changed(call, group.path, *differences(tell_policy(before), tell_policy(after)))
+
+    def _changed(self, call: Call[Any], path: str, before: str | None, after: str | None) -> None:
+        if before or after:
+            event = _event(call, EventKind.UPDATE, Subject.GROUP, path)
+            self._audit.note(event._replace(former=before, outcome=after))
 
     def moved(self, call: Call[Any], moved: Moved) -> None:
         """Note that something has moved."""

@@ -148,6 +148,15 @@ class ValuesRefused(ApiError):
         return {"message": self._faults}
 
 
+class KeysUnusable(ApiError):
+    """A secret cannot be sealed with the keys of this server; the log says why."""
+
+    status, counted_as = 503, RefusalReason.FAULT
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("503 Service Unavailable - the keys of this server cannot be used: its log says why", reason)
+
+
 class BodyTooLarge(ApiError):
     """The body of the request is larger than any parameters are."""
 

@@ -25,6 +25,10 @@ _JOB = (
 )
 _PLACE = "id:integer name:string path:string"
 
+_FIGURES = (
+    "pulls:integer hit_rate:number? saved_pulls:integer sent_bytes:integer fetched_bytes:integer saved_bytes:integer"
+)
+
 _FIELDS: Mapping[str, str] = {
     "Repository": f"{_REPOSITORY} delete_api_path:string* tags:Tags* tags_count:integer* size:integer* "
     "deleted_at:time* deleted_by:string?* restorable_until:time?*",
@@ -41,6 +45,19 @@ _FIELDS: Mapping[str, str] = {
     "container_expiration_policy:CleanupPolicy*",
     "Group": f"{_PLACE} full_name:string full_path:string parent_id:integer? visibility:string description:string? "
     "web_url:string created_at:time avatar_url:string? dependency_proxy_enabled:boolean",
+    "DependencyProxy": "enabled:boolean identity:string? default_upstream:string anonymous_pull:boolean "
+    "fresh_only:boolean gate:object image_prefix:string image_ttl_policy:ImageTtlPolicy",
+    "ImageTtlPolicy": "enabled:boolean ttl:integer created_at:time updated_at:time completed_at:time?",
+    "CachePurge": "status:string requested_at:time? completed_at:time? images:integer? purged:integer shared:integer "
+    "freed_bytes:integer",
+    "CachedImage": "name:string upstream:string path:string location:string tag:string? digest:string size:integer "
+    "created_at:time last_pull_at:time pulls:integer hits:integer last_outcome:string checked_at:time? state:string "
+    "reason:string pinned:boolean",
+    "EvictedImage": "tags:integer freed_bytes:integer shared:boolean pinned:array",
+    "RefreshedTag": "upstream:string image:string tag:string old_digest:string? digest:string changed:boolean",
+    "Savings": "from:string to:string total:PullFigures days:SavedDays",
+    "PullFigures": _FIGURES,
+    "SavedDay": f"day:string {_FIGURES}",
     "Namespace": f"{_PLACE} kind:string full_path:string parent_id:integer? avatar_url:string? web_url:string",
     "Member": f"{_PERSON} access_level:integer created_at:time expires_at:string? membership_state:string",
     "User": f"{_PERSON} created_at:time email:string? external:boolean is_admin:boolean*",
@@ -79,6 +96,8 @@ _LISTS: Mapping[str, str] = {
     "JudgedTags": "JudgedTag",
     "Projects": "Project",
     "Groups": "Group",
+    "CachedImages": "CachedImage",
+    "SavedDays": "SavedDay",
     "Namespaces": "Namespace",
     "Members": "Member",
     "RepositoryRules": "RepositoryRule",

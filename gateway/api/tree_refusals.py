@@ -8,7 +8,10 @@ from gateway.namespaces.errors import (
     EmailInvalid,
     EmailTaken,
     ExpiryInvalid,
+    GateInvalid,
     GroupUnknown,
+    LoginIncomplete,
+    LoginMisdirected,
     MembershipRefused,
     MemberUnknown,
     NodeNotEmpty,
@@ -18,6 +21,8 @@ from gateway.namespaces.errors import (
     PathTaken,
     ProjectUnknown,
     TreeError,
+    TtlInvalid,
+    UpstreamNameInvalid,
     UserUnknown,
     VisibilityRefused,
 )
@@ -30,6 +35,11 @@ _ATTRIBUTES: dict[type[TreeError], str] = {
     ExpiryInvalid: "expires_at",
     EmailInvalid: "email",
     EmailTaken: "email",
+    GateInvalid: "gate",
+    LoginIncomplete: "secret",
+    LoginMisdirected: "secret",
+    TtlInvalid: "ttl",
+    UpstreamNameInvalid: "default_upstream",
     ParentUnknown: "parent",
 }
 _UNKNOWN: dict[type[TreeError], str] = {

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 
 class EventKind(Enum):
-    """What was done. A `fill` brought content of an upstream into the cache; a `grant` gave a right to a project or
-    group, and a `revoke` took one."""
+    """What was done. A `fill` brought content of an upstream into the cache, and an `evict` took some out of it on
+    somebody's request, or by a policy; a `grant` gave a right to a project or group, and a `revoke` took one."""
 
     PULL = "pull"
     PUSH = "push"
@@ -17,6 +17,8 @@ class EventKind(Enum):
     PIN = "pin"
     GRANT = "grant"
     REVOKE = "revoke"
+    EVICT = "evict"
+    UPDATE = "update"
 
 
 class Subject(Enum):

@@ -15,13 +15,13 @@ from gateway.audit.event import AuditEvent, EventKind
 from gateway.audit.file import AuditQuery, WrittenEvent, read_events
 from gateway.cli import readable
 from gateway.cli.folder import PAGE_SIZE, absent
-from gateway.cli.image import parse_image
 from gateway.cli.output import Document
 from gateway.cli.owner import require_owner
 from gateway.cli.plain_options import plain_app
 from gateway.cli.session import Session, with_session
 from gateway.data_folder import audit_file
 from gateway.namespaces.expiry import FORMS, format_moment, parse_past
+from gateway.namespaces.image_text import parse_image
 
 app = plain_app()
 

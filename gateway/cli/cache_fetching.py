@@ -10,7 +10,7 @@ from cache.oci.digest import Digest
 from cache.retention.scrub import ReadLimiter
 from gateway.cli import folder
 from gateway.cli.cache import open_admin
-from gateway.cli.image import GroupOption, ImageArgument, parse_image
+from gateway.cli.image import GroupOption, ImageArgument
 from gateway.cli.output import Document, print_line, progress_bar
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused, complain
@@ -20,6 +20,7 @@ from gateway.maintenance.heal import Healer
 from gateway.maintenance.refresh import refresh_tag
 from gateway.maintenance.verify import Verification, heal_findings, verify_cache
 from gateway.namespaces.group import HUB
+from gateway.namespaces.image_text import parse_image
 from gateway.observability import logs
 from gateway.repositories import find_image
 from gateway.settings.units import parse_rate

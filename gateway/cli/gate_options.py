@@ -1,7 +1,6 @@
 """Options of `group create` and `group update` for the gate of a group."""
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -11,14 +10,15 @@ import typer
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import Tag
-from cache.policy.gate import LONGEST_COOLDOWN, OPEN, CooldownAction, Gate, Pin
-from gateway.cli.image import parse_image
+from cache.policy.gate import OPEN, CooldownAction, Gate, Pin
 from gateway.cli.refusals import Refused
+from gateway.namespaces.errors import GateInvalid
 from gateway.namespaces.expiry import format_moment
+from gateway.namespaces.gate_rules import parse_cooldown, parse_globs
 from gateway.namespaces.group import Group
+from gateway.namespaces.image_text import parse_image
 from gateway.namespaces.locate import ProxiedLocation, locate_image
-from gateway.settings.kinds import IMAGE_GLOB
-from gateway.settings.units import format_duration, parse_duration
+from gateway.settings.units import format_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ class GateOptions:
     ] = None
 
     def apply(self, group: Group, upstreams: Collection[str]) -> Group:
-        """Return the group with the changed gate. Raises Refused."""
+        """Return the group with the changed gate. Raises Refused, GateInvalid."""
         old = group.gate or OPEN
         gate = Gate(
-            old.allow if self.allow is None else _globs(self.allow),
-            old.deny if self.deny is None else _globs(self.deny),
+            old.allow if self.allow is None else parse_globs(self.allow),
+            old.deny if self.deny is None else parse_globs(self.deny),
             old.cooldown if self.cooldown is None else _duration(self.cooldown),
             self.cooldown_action or old.action,
             old.trusts_created if self.trust_created is None else self.trust_created,
@@ -131,23 +131,8 @@ def _locate_tag(text: str, group: Group, upstreams: Collection[str]) -> tuple[Pr
     return location, reference
 
 
-def _globs(texts: Sequence[str]) -> tuple[str, ...]:
-    globs = tuple(text for text in texts if text)
-    for glob in globs:
-        if not re.fullmatch(IMAGE_GLOB, glob):
-            raise Refused(
-                f"{glob!r} is no glob on image names: write lower case, without a tag, and close each bracket, "
-                "such as library/*"
-            )
-    return globs
-
-
 def _duration(text: str) -> timedelta:
     try:
-        cooldown = parse_duration(text)
-    except ValueError as error:
+        return parse_cooldown(text)
+    except GateInvalid as error:
         raise Refused(f"--cooldown: {error}") from error
-    if cooldown > LONGEST_COOLDOWN:
-        longest = format_duration(LONGEST_COOLDOWN)
-        raise Refused(f"--cooldown: {text} is longer than the age of a tag is remembered: write at most {longest}")
-    return cooldown

@@ -15,7 +15,7 @@ import typer
 from cache.oci.closure import ALL_PLATFORMS
 from cache.proxy.warming import WarmingCounts, WarmingProgress, own_platform
 from gateway.cli import folder
-from gateway.cli.image import GroupOption, split_image
+from gateway.cli.image import GroupOption
 from gateway.cli.input_file import InputFile, input_file
 from gateway.cli.output import Document
 from gateway.cli.plain_options import plain_app
@@ -25,6 +25,7 @@ from gateway.cli.warming_progress import ProgressLine, ProgressLines
 from gateway.maintenance.warm import WantedImage, WarmingFailure, warm_images
 from gateway.maintenance.warming_sources import WarmingSources
 from gateway.namespaces.group import HUB
+from gateway.namespaces.image_text import split_image
 from gateway.observability import logs
 from gateway.settings.units import format_bytes, parse_duration
 from gateway.wiring.lifespan import open_services

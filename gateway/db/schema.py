@@ -451,6 +451,38 @@ bulk_deletions = Table(
     Column("problem", StoredText),
 )
 
+# Purges of the caches of groups that were requested, the last one of each. `who`, `user`, `client`, `request_id`: for
+# the logs. `images`: those that there were to purge, once they were counted; `purged`: those that are done, of which
+# `shared` stay cached, since other groups pulled them too.
+cache_purges = Table(
+    "cache_purges",
+    metadata,
+    Column("group_id", StoredId, ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
+    Column("requested_at", Moment, nullable=False),
+    Column("who", StoredText, nullable=False),
+    Column("user", StoredText(255)),
+    Column("client", StoredText(255)),
+    Column("request_id", StoredText(255)),
+    Column("images", Integer),
+    Column("purged", Integer, nullable=False),
+    Column("shared", Integer, nullable=False),
+    Column("freed_bytes", BigInteger, nullable=False),
+    Column("completed_at", Moment, index=True),
+)
+
+# After how many days without a pull an image is purged from the cache of a group.
+image_ttl_policies = Table(
+    "image_ttl_policies",
+    metadata,
+    Column("group_id", StoredId, ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
+    Column("enabled", Boolean, nullable=False),
+    Column("ttl", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("completed_at", Moment),
+    CheckConstraint("ttl > 0", name="ttl"),
+)
+
 # Uploads that are not finished. `received`: bytes that have arrived in the file, which may have lost some of them where
 # the power failed; `hash_state`: the hash of these, NULL where it must be taken anew. `owner`: who began it, and alone
 # goes on.

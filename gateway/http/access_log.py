@@ -32,8 +32,8 @@ class RequestRecord:
     """The facts of a request that are known so far. The surface that responds adds its lookup by `note_lookup`."""
 
     __slots__ = (
-        *("bytes", "complete", "first_byte", "group", "kind", "outcome", "principal", "project", "reason", "received"),
-        *("refusal", "request_id", "status", "upstream"),
+        *("bytes", "complete", "counted", "first_byte", "group", "kind", "outcome", "principal", "project", "reason"),
+        *("received", "refusal", "request_id", "status", "upstream"),
     )
 
     def __init__(self, request_id: bytes) -> None:
@@ -51,6 +51,7 @@ class RequestRecord:
         self.refusal: RefusalReason | None = None
         self.reason: str | None = None
         self.principal: str | None = None
+        self.counted: Callable[[AccessLine], None] | None = None
 
 
 def note_principal(scope: Scope, who: str) -> None:
@@ -85,6 +86,13 @@ def note_lookup(scope: Scope, kind: str, group: str, upstream: str) -> None:
     record: RequestRecord | None = scope.get("state", {}).get("request_record")
     if record is not None:
         record.kind, record.group, record.upstream = kind, group, upstream
+
+
+def note_counted(scope: Scope, counted: Callable[[AccessLine], None]) -> None:
+    """Call this with the line of the request once it has ended; a no-op outside an AccessLog."""
+    record: RequestRecord | None = scope.get("state", {}).get("request_record")
+    if record is not None:
+        record.counted = counted
 
 
 def note_native_lookup(scope: Scope, kind: str, project: str) -> None:
@@ -191,7 +199,10 @@ class AccessLog:
                 await self._unexpected()(scope, receive, send_and_record)
         finally:
             self.in_progress -= 1
-            self._write(_line(scope, record, began, agent))
+            line = _line(scope, record, began, agent)
+            self._write(line)
+            if record.counted is not None:
+                record.counted(line)
 
 
 def _client_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes | None, bytes | None]:

@@ -13,6 +13,7 @@ from cache.store.base import is_stored
 from cache.values import ImageKey, Source
 from gateway.inspection.cached_content import LATEST, CacheView, ContentReport, ContentState
 from gateway.inspection.verdicts import GateVerdict, explain_gate
+from gateway.namespaces.group import Group
 from gateway.namespaces.locate import ProxiedLocation
 from gateway.settings.units import format_bytes
 
@@ -67,15 +68,22 @@ class Explanation:
 def explain(view: CacheView, location: ProxiedLocation, image: ImageKey) -> Explanation:
     """Explain a tag, `latest` where the image names none, or a digest. Raises DatabaseUnusable."""
     reference = image.reference or LATEST
-    content = view.report(image)
-    if location.group.fresh_only and content.state is ContentState.STALE:
-        reason = f"{content.reason} elsewhere: group {location.group.path} is fresh-only"
-        content = replace(content, state=ContentState.EXPIRED, reason=reason)
+    content = report_content(view, location.group, image)
     root = _root(view, image)
     parts = [] if root is None else parts_of(view, image, root)
     subjects = {str(reference), *(str(part.digest) for part in parts)}
     gate = explain_gate(location, image.source, reference, view.admin, view.store.read_bytes, view.now)
     return Explanation(content, _next_pull(parts), _history(view, image, subjects), parts, gate)
+
+
+def report_content(view: CacheView, group: Group, image: ImageKey) -> ContentReport:
+    """Report one tag, `latest` where the image names none, or one digest, as a group would be served with it. Raises
+    DatabaseUnusable."""
+    content = view.report(image)
+    if group.fresh_only and content.state is ContentState.STALE:
+        reason = f"{content.reason} elsewhere: group {group.path} is fresh-only"
+        return replace(content, state=ContentState.EXPIRED, reason=reason)
+    return content
 
 
 def parts_of(view: CacheView, image: ImageKey, root: Descriptor) -> list[ImagePart]:

@@ -1,18 +1,22 @@
 """Evict: removes images from the cache on a person's request, and records each eviction."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
 from cache.index.admin import CacheAdmin
 from cache.index.happenings import Happening, HappeningKind, HappeningLog
+from cache.oci.digest import Digest
 from cache.retention.eviction import ImageEviction, evict_image, plan_eviction
 from cache.store.base import BlobStore
 from cache.values import ImageKey
 
 
-def plan_evictions(images: Iterable[ImageKey], admin: CacheAdmin) -> list[ImageEviction]:
-    """Find what goes with whole images, tags or digests, without what pins keep. Blocks. Raises DatabaseUnusable."""
-    return [plan_eviction(admin, image) for image in images]
+def plan_evictions(
+    images: Iterable[ImageKey], admin: CacheAdmin, spared: Collection[Digest] = ()
+) -> list[ImageEviction]:
+    """Find what goes with whole images, tags or digests, without what pins keep and what is `spared`. Blocks. Raises
+    DatabaseUnusable."""
+    return [plan_eviction(admin, image, spared) for image in images]
 
 
 def evict_images(

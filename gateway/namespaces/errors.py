@@ -93,6 +93,14 @@ class AnonymousPullRefused(TreeError):
     """Anonymous pull would show what the group's visibility hides."""
 
 
+class GateInvalid(TreeError):
+    """A gate cannot have this rule."""
+
+
+class TtlInvalid(TreeError):
+    """A policy cannot purge after so many days."""
+
+
 class LoginIncomplete(TreeError):
     """An upstream login lacks its user name or its password."""
 

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from cache.oci.errors import NameInvalid
 from cache.oci.names import RepositoryName
+from cache.policy.gate import IMAGE_GLOB
 from gateway import upstream_names
 from gateway.fixed_headers import check_headers
 from gateway.settings.units import Size, parse_duration, parse_rate, parse_size
@@ -137,9 +138,6 @@ _proxy = AfterValidator(lambda text: text and _url(text, user=True))
 UpstreamName = Annotated[str, Field(max_length=upstream_names.MAX_LENGTH, pattern=upstream_names.PATTERN)]
 _GroupPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
 GroupPathText = Annotated[_GroupPath, SettingKind('the path of a group like "hub"')]
-IMAGE_GLOB = r"^(?:[a-z0-9._*?-]|\[!?[a-z0-9._-]+\])(?:[a-z0-9._/*?-]|\[!?[a-z0-9._-]+\])*$"
-"""A glob that some image name matches: one with a bracket that does not end matches none."""
-
 Glob = Annotated[str, Field(pattern=IMAGE_GLOB)]
 
 Text = Annotated[str, SettingKind("a text")]

@@ -17,10 +17,11 @@ from cache.upstream.lists import PAGE_SIZE
 from cache.values import ReferrersPage, TagPage, WrittenDescriptor
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal, describe
-from gateway.http.access_log import note_lookup, note_native_lookup
+from gateway.http.access_log import note_counted, note_lookup, note_native_lookup
 from gateway.http.documents import DocumentResponse, Documents
 from gateway.http.errors import API_VERSION
 from gateway.maintenance.repeated_pulls import RepeatedPulls, WatchedPull
+from gateway.observability.group_pulls import GroupPulls
 from gateway.registry.base import WritableRepository
 from gateway.repositories import Opened, OpenedNative, OpenedRepository
 from gateway.v2.audited import Audited
@@ -37,6 +38,7 @@ TAGS_NAMED = 5
 
 _FROM_THE_START = "bytes=0-"
 _NAMES_AT_ONCE = 10_000
+_PULLED = (EndpointKind.MANIFEST, EndpointKind.BLOB)
 _KINDS = {kind: kind.name.lower() for kind in EndpointKind}
 
 
@@ -44,12 +46,18 @@ class Pull:
     """Handlers of the pull endpoints; each reads as the sentence in the specification."""
 
     def __init__(
-        self, opener: RepositoryOpener, links: PageLinks, audited: Audited, repeated: RepeatedPulls | None = None
+        self,
+        opener: RepositoryOpener,
+        links: PageLinks,
+        audited: Audited,
+        counted: GroupPulls,
+        repeated: RepeatedPulls | None = None,
     ) -> None:
         """`repeated`: who is told of pulls of whole blobs."""
         self._opener = opener
         self._links = links
         self._audited = audited
+        self._counted = counted
         self._repeated = repeated
         self._documents = Documents()
 
@@ -151,6 +159,11 @@ class Pull:
             note_native_lookup(request.scope, kind, opened.project.path)
         else:
             note_lookup(request.scope, kind, opened.group, opened.upstream)
+            if endpoint.kind in _PULLED:
+                manifest = endpoint.reference if endpoint.kind is EndpointKind.MANIFEST else None
+                location, source = opened.location, opened.plain.source
+                watched = self._counted.watch(location.group.id, source, location.image, manifest)
+                note_counted(request.scope, watched)
         return opened
 
 

@@ -17,6 +17,7 @@ from gateway.http.errors import API_VERSION, unknown_path, wrong_method
 from gateway.maintenance.repeated_pulls import RepeatedPulls
 from gateway.namespaces.locate import Root
 from gateway.namespaces.paths import proxied_name
+from gateway.observability.group_pulls import GroupPulls
 from gateway.release import UNKNOWN_VERSION, installed_version
 from gateway.server.client_connection import note_accepted
 from gateway.services import Services
@@ -57,7 +58,7 @@ class RegistryApi:
         self._directory = services.directory
         links = PageLinks(services.sealer)
         audited = Audited(services.audit)
-        pull = Pull(opener, links, audited, repeated)
+        pull = Pull(opener, links, audited, GroupPulls(services.group_usage, services.clock), repeated)
         uploads = BlobPushes(opener, Mounts(opener))
         deletions = Deletions(opener, audited)
         self._catalog = Catalog(services.native, opener)

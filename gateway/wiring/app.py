@@ -40,6 +40,7 @@ from gateway.wiring.bulk_deletion import deleting_in_bulk
 from gateway.wiring.checks import checking_suspects, scrubbing
 from gateway.wiring.cleanup import cleaning
 from gateway.wiring.from_settings import api_options, ops_options
+from gateway.wiring.group_caches import purging
 from gateway.wiring.lifespan import open_services
 from gateway.wiring.native import collecting, logging_commands, scrubbing_native, sweeping_uploads
 from gateway.wiring.reach import open_proxy_allowed, own_hosts
@@ -85,6 +86,7 @@ async def running(
         ),
         cleaning(services),
         deleting_in_bulk(services),
+        purging(services),
         logging_commands(NativeFolder(settings.data), services.server_state.closed),
         checking_upstreams(services) if check_upstreams else nullcontext(),
         checking_suspects(settings, services, pull_memory or PullMemory()) as repeated,

@@ -16,6 +16,7 @@ from cache.events import CacheEvents, RefusedContent
 from cache.index.happenings import HappeningLog
 from cache.index.maintenance import CacheMaintenance
 from cache.index.sql import SqlIndex
+from cache.index.tenants import TenantUsage
 from cache.index.usage import UsageFile
 from cache.oci.names import RepositoryName
 from cache.proxy.prefetch import Prefetcher
@@ -79,6 +80,7 @@ class _Records:
 
     metrics: Metrics
     usage: UsageFile
+    tenants: TenantUsage
     happenings: HappeningLog
     ledger: Ledger
     audit: AuditLog
@@ -140,6 +142,7 @@ async def open_services(
                     metrics=metrics,
                     events=events,
                     audit=records.audit,
+                    group_usage=records.tenants,
                     index=index,
                     folder=folder,
                     server_state=server_state,
@@ -176,7 +179,8 @@ async def _open_index(folder: CacheFolder) -> AsyncIterator[SqlIndex]:
 @asynccontextmanager
 async def _open_records(settings: Settings, folder: CacheFolder, metrics: Metrics) -> AsyncIterator[_Records]:
     audit = AuditLog(configured_audit(settings), metrics.count_audited)
-    records = _Records(metrics, UsageFile(folder.usage), HappeningLog(folder.usage), Ledger(folder.quota), audit)
+    usage, tenants, happenings = UsageFile(folder.usage), TenantUsage(folder.usage), HappeningLog(folder.usage)
+    records = _Records(metrics, usage, tenants, happenings, Ledger(folder.quota), audit)
     metrics.pulls_counted = counting_into(records.usage, utc_now)
     tasks = Tasks()
     tasks.start(_flush_at_intervals(records), "usage")
@@ -301,7 +305,7 @@ async def _fold_at_intervals(metrics: Metrics) -> None:
 async def _flush_at_intervals(records: _Records) -> None:
     while True:
         await asyncio.sleep(USAGE_FLUSH_SECONDS)
-        if records.usage.has_unwritten or records.happenings.has_unwritten:
+        if any(each.has_unwritten for each in (records.usage, records.tenants, records.happenings)):
             await asyncio.to_thread(_flush, records)
 
 
@@ -328,6 +332,7 @@ async def _flush_uses(uses: LastUses) -> None:
 def _flush(records: _Records) -> None:
     try:
         records.usage.flush()
+        records.tenants.flush()
         records.happenings.flush()
     except Exception as error:  # counting is not worth a server
         log.warning("usage_not_written", reason=str(error))

@@ -25,6 +25,9 @@ NAME = "team/app/web"
 async def rest(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rest]:
     async with open_rest(tmp_path_factory.mktemp("rest") / "data") as rest:
         await rest.surface.push_image(NAME, "v1", "v2")
+        await rest.surface.cache_manifest("library/held", "1")
+        await rest.surface.call("GET", "hub/dependency_proxy/containers/held/manifests/1", who="reporter")
+        rest.services.group_usage.flush()
         yield rest
 
 
@@ -54,7 +57,7 @@ async def test_every_route_is_described_with_its_parameters(rest: Rest) -> None:
             given = set(first["schema"]["properties"])
         else:
             given = {each["name"] for each in operation["parameters"] if each["in"] == "query"}
-        assert given == set(route.shape.model_fields)
+        assert given == {field.alias or name for name, field in route.shape.model_fields.items()}
         assert ({} in operation["security"]) is route.anonymous
         assert ({"jobToken": []} in operation["security"]) is route.jobs
 
@@ -83,6 +86,16 @@ async def documents(rest: Rest) -> dict[str, tuple[str, str, dict[str, Any]]]:
     return {
         "/projects/{id}": ("GET", project, {}),
         "/groups/{id}": ("GET", "/groups/team", {}),
+        "/groups/{id}/dependency_proxy": ("GET", "/groups/hub/dependency_proxy", {"who": "root"}),
+        "/groups/{id}/dependency_proxy/image_ttl_policy": (
+            "GET",
+            "/groups/hub/dependency_proxy/image_ttl_policy",
+            {"who": "root"},
+        ),
+        "/groups/{id}/dependency_proxy/cache": ("GET", "/groups/hub/dependency_proxy/cache", {"who": "root"}),
+        "/groups/{id}/dependency_proxy/images": ("GET", "/groups/hub/dependency_proxy/images", {}),
+        "/groups/{id}/dependency_proxy/images/{image}": ("GET", "/groups/hub/dependency_proxy/images/held:1", {}),
+        "/groups/{id}/dependency_proxy/savings": ("GET", "/groups/hub/dependency_proxy/savings", {}),
         "/user": ("GET", "/user", {"who": "root"}),
         "/version": ("GET", "/version", {}),
         "/metadata": ("GET", "/metadata", {}),
@@ -161,3 +174,6 @@ async def test_documents_of_changes_are_those_that_are_described(rest: Rest) -> 
     await check(rest, f"{REPOSITORIES}/{{id}}", "GET", f"{REPOSITORIES}/{one.rpartition('/')[2]}", {})
     await check(rest, f"{pattern}/restore", "POST", f"{one}/restore", {})
     await check(rest, "/projects/{id}", "PUT", project, {"visibility": "private"})
+    held = "/groups/hub/dependency_proxy/images/held"
+    await check(rest, "/groups/{id}/dependency_proxy/images/{image}", "DELETE", held, {"who": "root"})
+    await check(rest, "/groups/{id}/dependency_proxy/cache", "DELETE", "/groups/hub/dependency_proxy/cache", {})

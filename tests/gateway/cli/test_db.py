@@ -19,6 +19,7 @@ from gateway.db.revisions import needed_revision
 from tests.gateway.cli.test_main import Terminal
 from tests.parts.postgresql import PASSWORD, Databases
 
+PURGES = ("cache_purges", "image_ttl_policies", "bulk_deletions")
 CLEANUPS = ("protection_rules", "repository_cleanups", "cleanup_policies")
 REVIEWS = ("old_paths", "collection", "blob_removals", "manifest_reviews", "blob_reviews")
 STORE = ("uploads", "tags", "manifest_references", "manifests", "blob_links", "blobs", "repositories")
@@ -26,9 +27,9 @@ BACK_TO_0004 = (
     *(
         f"DROP TABLE {table}"
         for table in (
+            *PURGES,
             "id_token_logins",
             "bots",
-            "bulk_deletions",
             "deleted_manifests",
             *CLEANUPS,
             "pinned_tags",

@@ -31,6 +31,7 @@ from tests.parts.gateway import ROOT
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 COLLECTION = ("collection", "blob_removals", "manifest_reviews", "blob_reviews")
+PURGES = ("cache_purges", "image_ttl_policies")
 CLEANUPS = ("repository_cleanups", "cleanup_policies")
 SPAWN = multiprocessing.get_context("spawn")
 pytestmark = pytest.mark.usefixtures("real_migrations")
@@ -204,6 +205,7 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
         store = (
             "old_paths",
             *COLLECTION,
+            *PURGES,
             "bulk_deletions",
             "protection_rules",
             *CLEANUPS,
@@ -295,10 +297,16 @@ async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade
         assert await tag_events.list_at(connection, repository.id, NOW) == []
 
 
+def take_back_0022(file: sqlite3.Connection) -> None:
+    for table in PURGES:
+        file.execute(f"DROP TABLE {table}")
+
+
 def take_back_0018(file: sqlite3.Connection) -> None:
     for table in ("id_token_logins", "bots"):
         file.execute(f"DROP TABLE {table}")
     file.execute("ALTER TABLE projects DROP COLUMN limits_jobs")
+    take_back_0022(file)
     for column in ("description", "family_id"):
         file.execute(f"ALTER TABLE personal_tokens DROP COLUMN {column}")
 
