@@ -18,6 +18,7 @@ from gateway.directory.job_administration import JobAdministration
 from gateway.directory.job_scopes import JobScopeAdministration
 from gateway.directory.token_administration import DeployTokenAdministration, PersonalTokenAdministration
 from gateway.directory.user_administration import UserAdministration
+from gateway.directory.web_sessions import WebSessions
 from gateway.keys.sealing import Sealer
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
@@ -37,6 +38,7 @@ class Services:
     tokens: TokenService
     users: UserAdministration
     personal_tokens: PersonalTokenAdministration
+    web_sessions: WebSessions
     deploy_tokens: DeployTokenAdministration
     access_tokens: AccessTokenAdministration
     jobs: JobAdministration

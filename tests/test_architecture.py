@@ -35,7 +35,7 @@ LAYERS = [
     ["gateway.inspection", "gateway.maintenance", "gateway.doctor"],
     ["gateway.server"],
     ["gateway.http"],
-    ["gateway.v2", "gateway.api", "gateway.ops"],
+    ["gateway.v2", "gateway.api", "gateway.web", "gateway.ops"],
     ["gateway.wiring"],
     ["gateway.processes"],
     ["gateway.cli"],
@@ -55,7 +55,20 @@ NOT_FOR_MECHANICS = [
 
 # Third parties that only some rooms may know; the rest is free.
 PINNED = {
-    "starlette": ["gateway.http", "gateway.v2", "gateway.api", "gateway.ops", "gateway.wiring", "gateway.server"],
+    "starlette": [
+        *(
+            "gateway.http",
+            "gateway.v2",
+            "gateway.api",
+            "gateway.web",
+            "gateway.ops",
+            "gateway.wiring",
+            "gateway.server",
+        ),
+    ],
+    "jinja2": ["gateway.web"],
+    "markupsafe": ["gateway.web"],
+    "markdown_it": ["gateway.web"],
     "hypercorn": ["gateway.server"],
     "h11": ["gateway.server"],
     "httpx2": ["cache.upstream.egress", "cache.upstream.transport"],

@@ -175,7 +175,10 @@ def test_every_page_comes_with_an_installation(tmp_path: Path) -> None:
         [sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     with zipfile.ZipFile(tmp_path / done.stdout.split()[-1]) as wheel:
-        assert {f"gateway/help/{path.name}" for path in FILES.values()} <= set(wheel.namelist())
+        names = set(wheel.namelist())
+        assert {f"gateway/help/{path.name}" for path in FILES.values()} <= names
+        for room in ("templates", "static"):
+            assert {f"gateway/web/{room}/{path.name}" for path in (ROOT / "gateway/web" / room).iterdir()} <= names
 
 
 # Examples

@@ -43,6 +43,7 @@ AUDIT_FILE = "tests/gateway/audit/test_file.py"
 AUDIT_LOG = "tests/gateway/audit/test_log.py"
 AUDITED = "tests/gateway/v2/test_audited.py"
 REST = "tests/gateway/api"
+WEB = "tests/gateway/web"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
 REST_USERS = "tests/gateway/api/test_users.py"
 REST_TOKENS = "tests/gateway/api/test_personal_tokens.py"
@@ -1369,6 +1370,127 @@ THREATS = [
             "gateway/registry/bulk_deletion.py",
             "    if present is None or present.project_id != project_id:",
             "    if present is None:",
+        ),
+    ),
+    Threat(
+        "a form of another site",
+        "A page of another site sends a form of this server, with the cookies of whoever looks at it.",
+        "A form is accepted whose Origin is this server's, which no page can choose.",
+        (f"{WEB}/test_guards.py::test_no_form_is_accepted_from_another_origin",),
+        Disarm("gateway/web/forms.py", "if not own and origin.lower() != url.lower():", "if False:"),
+    ),
+    Threat(
+        "a form that no page has shown",
+        "A form is sent that was made elsewhere, by something that browsers let set Origin, or that sends none.",
+        "A form has a token that follows from the secret of the session, or of the browser that is to sign in.",
+        (
+            f"{WEB}/test_guards.py::test_no_form_is_accepted_without_the_token_of_the_session",
+            f"{WEB}/test_sign_in.py::test_the_sign_in_form_is_that_of_this_browser",
+        ),
+        Disarm(
+            "gateway/web/forms.py",
+            "if secret is None or not hmac.compare_digest(form.one(TOKEN_FIELD).encode(), token_of(secret).encode()):",
+            "if False:",
+        ),
+    ),
+    Threat(
+        "a session from before the login",
+        "Somebody has set the cookie of a session that they know, and is signed in when its browser signs in.",
+        "A login begins a session with a new secret, and ends the one before.",
+        (f"{WEB}/test_sign_in.py::test_a_login_begins_a_session_of_a_new_id_and_ends_the_one_before",),
+        Disarm("gateway/directory/web_sessions.py", "await web_sessions.end(connection, former.id)", "pass"),
+    ),
+    Threat(
+        "a secret from before new rights",
+        "Somebody knows the secret of a session, whose user becomes an administrator.",
+        "Where a user becomes an administrator, or is none any more, the session has a new secret with the next request.",
+        (f"{WEB}/test_sign_in.py::test_a_change_of_rights_gives_the_session_a_new_id",),
+        Disarm("gateway/web/app.py", "if user is None or user.admin == stored.admin:", "if True:"),
+    ),
+    Threat(
+        "signed in for ever",
+        "A browser is left signed in, or a cookie is stolen, and works months later.",
+        "A session ends when nobody uses it for 12 hours, and after 7 days in any case, in the database.",
+        (f"{WEB}/test_sign_in.py::test_sessions_end_when_nobody_uses_them_and_after_a_week",),
+        Disarm(
+            "gateway/directory/web_sessions.py",
+            "return -NOTED_EVERY <= began < LONGEST and now - session.used_at < IDLE",
+            "return began is not None",
+        ),
+    ),
+    Threat(
+        "another host after the login",
+        "A link to the sign-in page leads whoever has signed in to another host, which asks for the password again.",
+        "The next page is a path of this host; everything else means the home page.",
+        (f"{WEB}/test_sign_in.py::test_the_next_page_is_a_path_of_this_host",),
+        Disarm(
+            "gateway/web/visit.py",
+            'return text if begins_well and plain and len(text) <= _PATH_LIMIT else "/"',
+            "return text",
+        ),
+    ),
+    Threat(
+        "a password by http",
+        "People sign in by http, and everybody on the way reads their password and the cookie.",
+        "Beyond loopback the pages sign nobody in by http, unless a setting says so; by https the cookie is Secure.",
+        (f"{WEB}/test_sign_in.py::test_people_sign_in_by_https_or_on_loopback",),
+        Disarm(
+            "gateway/web/options.py",
+            'return SignIn.PLAIN if self.insecure_login or is_loopback(parts.hostname or "") else SignIn.REFUSED',
+            "return SignIn.PLAIN",
+        ),
+    ),
+    Threat(
+        "a page in a frame",
+        "Another site shows a page in a frame below its own, so that a click on that removes a tag.",
+        "Every page forbids to be framed, by two headers.",
+        (f"{WEB}/test_guards.py::test_every_page_has_the_headers_and_runs_nothing",),
+        Disarm("gateway/web/headers.py", """        "frame-ancestors": "'none'",\n""", ""),
+    ),
+    Threat(
+        "a script in a label",
+        "Somebody pushes an image whose labels, history or variables are HTML, which runs in the browser of a visitor.",
+        "Templates escape everything, and no page runs a script that is not a file of this program.",
+        (f"{WEB}/test_guards.py::test_what_an_image_says_is_shown_as_text",),
+        Disarm("gateway/web/pages.py", "autoescape=True,", "autoescape=False,"),
+    ),
+    Threat(
+        "a script in a link",
+        "A label of an image is an address of the scheme `javascript`, on which a visitor clicks.",
+        "Only addresses of the schemes http and https become links, which tell the other site nothing.",
+        (f"{WEB}/test_guards.py::test_what_an_image_says_is_shown_as_text",),
+        Disarm("gateway/web/templates/tag.html", 'if text.startswith(("http://", "https://"))', "if true"),
+    ),
+    Threat(
+        "a pushed page",
+        "Somebody pushes a blob that is HTML, and sends a visitor the address by which it is pulled.",
+        "Every response that is no page tells browsers to guess no type, and to run nothing of it.",
+        (f"{WEB}/test_guards.py::test_what_was_pushed_is_shown_by_no_browser",),
+        Disarm("gateway/http/sandbox.py", 'message["headers"] = [*headers, *added]', "pass"),
+    ),
+    Threat(
+        "a token that signs in",
+        "A token that was made for pulls, and lies in many places, signs in to the pages and makes others.",
+        "The pages take the password of a user alone.",
+        (f"{WEB}/test_sign_in.py::test_a_token_does_not_sign_in",),
+        Disarm("gateway/auth/authenticator.py", "if password.startswith(SECRET_PREFIXES):", "if False:"),
+    ),
+    Threat(
+        "the token of another user",
+        "A visitor names the id of another user's token, and revokes it.",
+        "A token is found for its own user alone.",
+        (f"{WEB}/test_accounts.py::test_nobody_sees_or_revokes_the_token_of_another_user",),
+        Disarm("gateway/web/my_tokens.py", "if token is None or token.user_id != user.id:", "if token is None:"),
+    ),
+    Threat(
+        "content of another project by a page",
+        "A page below a project that the visitor may see names a repository of another one.",
+        "A repository is found in the project of the path alone.",
+        (f"{WEB}/test_registry_pages.py::test_a_repository_of_another_project_is_not_found_below_this_one",),
+        Disarm(
+            "gateway/web/page_places.py",
+            "if stored is None or stored.project_id != page.place.project.id:",
+            "if stored is None:",
         ),
     ),
     Threat(

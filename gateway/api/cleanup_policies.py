@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -11,13 +10,10 @@ from pydantic import Field
 from gateway.api.documents import moment
 from gateway.api.errors import ValuesRefused
 from gateway.api.shapes import Blank, Shape, Text
-from gateway.db import cleanups
 from gateway.db.cleanups import StoredPolicy
-from gateway.db.connection import Connection
 from gateway.namespaces.cleanup_policy import Cadence, CleanupPolicy, check_policy
 from gateway.namespaces.cleanup_rule import CleanupRuleInvalid
 from gateway.namespaces.tag_pattern import PATTERN_LIMIT
-from gateway.registry.storage_errors import database_errors
 from gateway.services import Services
 
 _LONGEST = 4 * PATTERN_LIMIT
@@ -76,24 +72,12 @@ class CleanupPolicies:
 
     async def document(self, project_id: int) -> dict[str, object]:
         """What a client is told of the policy of a project, which has the defaults until somebody changes it."""
-        with database_errors():
-            stored = await self._database.query(partial(cleanups.find, project_id=project_id))
-        return _document(stored)
+        return _document(await self._services.native.policies.find(project_id))
 
     async def save(self, project_id: int, wanted: PolicyShape) -> None:
         """Change the policy of a project; the next run is due one cadence from now."""
-
-        async def save(connection: Connection) -> None:
-            stored = await cleanups.find(connection, project_id)
-            policy = wanted.applied_to(CleanupPolicy() if stored is None else stored.policy)
-            await cleanups.save(connection, project_id, policy, self._services.clock())
-
-        with database_errors(), _refusals():
-            await self._database.transact(save)
-
-    @property
-    def _database(self) -> Any:
-        return self._services.native.uploads.native.database
+        with _refusals():
+            await self._services.native.policies.save(project_id, wanted.applied_to)
 
 
 def check_wanted(wanted: PolicyShape) -> None:

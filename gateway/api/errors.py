@@ -15,13 +15,10 @@ from cache.sqlite import DatabaseUnusable
 from gateway.auth.refused_logins import LoginDelayed, LoginRefused
 from gateway.http.access_log import log_refused_login, note_refused
 from gateway.http.errors import unusable_database
+from gateway.http.sandbox import SANDBOX_HEADERS
 from gateway.namespaces.errors import TreeError
 
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-    "Cache-Control": "no-store",
-}
+HEADERS = {**SANDBOX_HEADERS, "Cache-Control": "no-store"}
 """Headers of every response: none is a page, and each is for one reader alone."""
 
 

@@ -3,25 +3,30 @@
 Whoever may not know of one is answered as if it were not there, and, where it is named by its path, as slowly.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from cache.oci.errors import NameInvalid
-from cache.oci.names import NAME_LIMIT, RepositoryName
+from cache.oci.names import RepositoryName
 from gateway.api.errors import ApiError, Forbidden, LoginNeeded, ParametersInvalid, ResourceUnknown, ValuesRefused
 from gateway.api.shapes import is_id
-from gateway.auth.access import Access
 from gateway.auth.matrix import Action
 from gateway.auth.permissions import Decision, Refusal
 from gateway.auth.principal import Principal, PrincipalKind
 from gateway.auth.protection import TagGuard
 from gateway.db.repositories import DeletedRepository, StoredRepository
-from gateway.directory.places import GroupPlace, Located, ProjectPlace
+from gateway.directory.places import GroupPlace, ProjectPlace
+from gateway.inspection.place_finder import (
+    PlaceFinder,
+    PlaceMoved,
+    PlaceRefused,
+    PlaceUnknown,
+    Sought,
+    sought_path,
+)
 from gateway.namespaces.credentials import Job
-from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Way
-from gateway.namespaces.old_path import Former
-from gateway.namespaces.paths import parent_path, proxied_name
+from gateway.namespaces.node import PathEntry, Way
+from gateway.namespaces.paths import parent_path
 from gateway.namespaces.reach import Knowledge, PullReach
 from gateway.namespaces.role import Role
 from gateway.services import Services
@@ -29,7 +34,6 @@ from gateway.services import Services
 PROJECT, GROUP, REPOSITORY, TAG = "Project", "Group", "Repository", "Tag"
 """What the API calls what is not found."""
 
-_READS = (Action.KNOW, Action.PULL, Action.TOKENS)
 _CONTENT = (Action.PULL, Action.DELETE_TAG, Action.MANAGE)
 """Actions that a job does to its own project alone by this API."""
 
@@ -65,31 +69,16 @@ class Places:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._access = Access(services.directory, open_proxy=False)  # nothing is pulled through a group here
+        self._finder = PlaceFinder(services)
 
     async def project(self, text: str, principal: Principal, action: Action) -> ProjectPlace:
         """The project of an id or a path, to which a principal may do something. Raises ApiError, DatabaseUnusable.
 
         An old path is one for reading; whoever changes something is told the new one.
         """
-        place, former, now = None, None, self._services.clock()
-        name = None if is_id(text) else _name_of(text)
-        if name is not None:
-            place, former = await self._project_at(name, now)
-        elif is_id(text):
-            found = await self._services.directory.find_place(NodeKey(NodeKind.PROJECT, int(text)))
-            place = found if isinstance(found, ProjectPlace) else None
-        if place is None:
-            raise ResourceUnknown(PROJECT)
-        knowledge = await self._decide(principal, Action.KNOW, place, now)
-        if not knowledge.allowed:
-            if name is not None:
-                await self._services.directory.conceal([name])
-            raise ResourceUnknown(PROJECT, knowledge.reason)
-        _check(await self._decide(principal, action, place, now))
+        with _told(PROJECT):
+            place = await self._finder.project(_sought(text), principal, action)
         _check_job(principal, place, action)
-        if former is not None and action not in _READS:
-            raise Forbidden(f"nothing is changed by an old path: {former.told(place.project.path)}")
         return place
 
     async def repository(self, project: str, id: str, principal: Principal, action: Action) -> FoundRepository:
@@ -132,11 +121,11 @@ class Places:
         place = located.place
         if not isinstance(place, ProjectPlace) or located.former is not None:
             raise ResourceUnknown(PROJECT)
-        knowledge = await self._decide(principal, Action.KNOW, place, now)
+        knowledge = await self._finder.decide(principal, Action.KNOW, place, now)
         if not knowledge.allowed:
             await self._services.directory.conceal([name])
             raise ResourceUnknown(PROJECT, knowledge.reason)
-        _check(await self._decide(principal, Action.MANAGE, place, now))
+        _check(await self._finder.decide(principal, Action.MANAGE, place, now))
         if located.problem:
             raise ValuesRefused({"path": [located.problem]})
         return place
@@ -156,45 +145,30 @@ class Places:
 
         Whoever may pull from a project below a group knows the group by the path of that. Raises as `project` does.
         """
-        directory, now = self._services.directory, self._services.clock()
-        name = None if is_id(text) else _name_of(text)
-        found = await directory.find_place(NodeKey(NodeKind.GROUP, int(text))) if is_id(text) else None
-        # Images of upstreams lie below a group, and their names lead to it by its old paths, too.
-        image = name and RepositoryName(proxied_name(name.text, "image"))
-        if image is not None:
-            found = (await directory.locate(image)).at(now).place
-        place = found if isinstance(found, GroupPlace) else None
-        knowledge = None if place is None else await self._decide(principal, Action.KNOW, place, now)
-        reach = await self._access.reach(principal, now)
-        if place is not None and knowledge is not None and knowledge.allowed:
-            return place, reach
-        path = place.group.path if place is not None else text
-        if await self._services.native.inventory.reaches_below(reach, path) and place is not None:
-            return place, reach
-        if place is not None and image is not None:
-            await directory.conceal([image])
-        raise ResourceUnknown(GROUP, "" if knowledge is None else knowledge.reason)
+        with _told(GROUP):
+            return await self._finder.group(_sought(text), principal)
 
     async def group_for(self, text: str, principal: Principal, action: Action) -> GroupPlace:
         """The group of an id or a path, to which a principal may do something. Raises as `project` does."""
         place, _ = await self.group(text, principal)
         if action is Action.KNOW:
             return place
-        _check(await self._decide(principal, action, place, self._services.clock()))
+        with _told(GROUP):
+            await self._finder.require(principal, action, place, self._services.clock())
         if not is_id(text) and text.lower() != place.group.path:
             raise Forbidden(f"nothing is changed by an old path: the group is {place.group.path!r} now")
         return place
 
     async def role(self, principal: Principal, way: Way) -> Role | None:
         """The strongest role of a person at the end of a way; an administrator is an owner everywhere."""
-        return await self._access.role(principal, way, self._services.clock())
+        return await self._finder.access.role(principal, way, self._services.clock())
 
     async def knowledge(self, principal: Principal, role: Role | None) -> Knowledge:
         """What a principal may know of; with a role, that in which the principal has at least this one."""
         now = self._services.clock()
         if role is None:
-            return await self._access.knowledge(principal, now)
-        return await self._access.knowledge(principal, now, weakest=role, members_only=True)
+            return await self._finder.access.knowledge(principal, now)
+        return await self._finder.access.knowledge(principal, now, weakest=role, members_only=True)
 
     async def namespaces_of(self, paths: Collection[str]) -> dict[str, PathEntry]:
         """The namespaces that hold nodes, by the paths of these; one at the top has none."""
@@ -204,37 +178,33 @@ class Places:
 
     async def may(self, principal: Principal, action: Action, place: ProjectPlace) -> bool:
         """Whether a principal may do something to a project that it was shown."""
-        decision = await self._decide(principal, action, place, self._services.clock())
+        decision = await self._finder.decide(principal, action, place, self._services.clock())
         return decision.allowed and _refuse_job(principal, place, action) is None
 
     async def level(self, principal: Principal, place: ProjectPlace) -> int:
         """The level by which the protection rules of a project judge a principal. Raises DatabaseUnusable."""
-        now = self._services.clock()
-        return await self._access.level(replace(principal, limits=None), Located(place.project.path, place), now)
+        return await self._finder.level(principal, place)
 
     async def guard(self, principal: Principal, place: ProjectPlace) -> TagGuard:
         """What the protection rules of a project keep a principal from doing to its tags. Raises DatabaseUnusable."""
-        now = self._services.clock()
-        return await self._access.guard(replace(principal, limits=None), Located(place.project.path, place), now)
+        return await self._finder.guard(principal, place)
 
     async def project_of(self, id: int) -> ProjectPlace | None:
         """The project of an id, whoever may know of it."""
-        found = await self._services.directory.find_place(NodeKey(NodeKind.PROJECT, id))
-        return found if isinstance(found, ProjectPlace) else None
+        return await self._finder.project_of(id)
 
-    async def _project_at(self, name: RepositoryName, now: datetime) -> tuple[ProjectPlace | None, Former | None]:
-        """The project of a path, and what an old path leads to."""
-        located = (await self._services.directory.locate(name)).at(now)
-        path = name.text if located.former is None else located.former.present
-        if isinstance(located.place, ProjectPlace) and located.place.project.path == path:
-            return located.place, located.former
-        return None, None
 
-    async def _decide(
-        self, principal: Principal, action: Action, place: ProjectPlace | GroupPlace, now: datetime
-    ) -> Decision:
-        path = place.project.path if isinstance(place, ProjectPlace) else place.group.path
-        return await self._access.decide(replace(principal, limits=None), action, Located(path, place), now)
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Render what is refused within the block. `what`: the kind of what was looked for."""
+    try:
+        yield
+    except PlaceUnknown as error:
+        raise ResourceUnknown(what, error.reason) from error
+    except PlaceRefused as error:
+        _check(error.decision)
+    except PlaceMoved as error:
+        raise Forbidden(str(error)) from error
 
 
 def _check(decision: Decision) -> None:
@@ -243,12 +213,9 @@ def _check(decision: Decision) -> None:
         raise LoginNeeded(decision.reason) if decision.refusal is Refusal.LOGIN else Forbidden(decision.reason)
 
 
-def _name_of(text: str) -> RepositoryName | None:
-    """The path that a client means, in any capitals; None for what no path can be."""
-    try:
-        return RepositoryName.parse(text.lower()) if text.isascii() and len(text) <= NAME_LIMIT else None
-    except NameInvalid:
-        return None
+def _sought(text: str) -> Sought:
+    """The id or the path that a client names."""
+    return int(text) if is_id(text) else sought_path(text)
 
 
 def _check_job(principal: Principal, place: ProjectPlace, action: Action) -> None:

@@ -34,11 +34,12 @@ class Subject(Enum):
 
 
 class Surface(Enum):
-    """Where it was done: by the registry's API, the REST API, a command, a cleanup policy, or the cache for whoever
-    pulls."""
+    """Where it was done: by the registry's API, the REST API, the web pages, a command, a cleanup policy, or the cache
+    for whoever pulls."""
 
     REGISTRY = "registry"
     REST = "rest"
+    PAGES = "pages"
     COMMAND = "command"
     CACHE = "cache"
     CLEANUP = "cleanup"

@@ -44,6 +44,9 @@ CLIENT_ADDRESS = "gateway.client_address"
 WRONG = "access denied: the user name, the password or the token is wrong"
 """The one text for every secret that is unknown or wrong."""
 
+NO_TOKEN = "a token does not sign in to pages: use the password of the user"
+"""The text for a token where a password is needed."""
+
 LOGIN_AGAIN = "the token of this request is not valid, or not any more: log in again"
 MALFORMED = "the Authorization of this request is malformed: use Basic with a user name and a secret, or Bearer"
 
@@ -134,6 +137,19 @@ class Authenticator:
             wrong_name = "this deploy token belongs to another user name: use the one that it was made with"
             raise LoginRefused(wrong_name, describe(principal))
         return principal
+
+    async def password_principal(self, username: str, password: str, address: str | None, peer: str = "") -> Principal:
+        """The principal of a user name and a password, where no token is accepted. Raises as `log_in` does."""
+        if password.startswith(SECRET_PREFIXES):
+            raise LoginRefused(NO_TOKEN, None, "a token was presented as a password")
+        return await self._password_principal(username, password, address, peer)
+
+    async def session_principal(self, user_id: int, password_changed_at: datetime) -> Principal:
+        """The principal of a user who has presented the password that was set at a time, as it is now. Raises
+        Unauthorized where the user is gone or blocked, or has another password since, DatabaseUnusable."""
+        return await self._backed_principal(
+            Backing(CredentialRef(CredentialKind.PASSWORD, user_id), password_changed_at)
+        )
 
     async def token_principal(self, secret: str) -> Principal:
         """The principal of the secret of a token, without a user name. Raises LoginRefused, DatabaseUnusable.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, or_, select
+from sqlalchemy import ColumnElement, Row, and_, delete, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import schema
@@ -78,7 +78,10 @@ async def find_inside(connection: AsyncConnection, path: str, limit: int) -> lis
 
 
 def is_below(column: ColumnElement[str], path: str) -> ColumnElement[bool]:
-    """Whether the path in a column is below another; a range, which the index of a path serves."""
+    """Whether the path in a column is below another; a range, which the index of a path serves. Every path is below the
+    empty one."""
+    if not path:
+        return true()
     return and_(column > f"{path}/", column < f"{path}{_AFTER_SLASH}")
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db.batches import batches
-from gateway.db.schema import blob_links, blobs, manifests, tags
+from gateway.db.schema import blob_links, blobs, manifests, repositories, tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,18 @@ async def bytes_of_all(connection: AsyncConnection, ids: Collection[int]) -> int
         of_manifests = select(func.sum(func.length(manifests.c.raw))).where(manifests.c.repository_id.in_(batch))
         total += int(await connection.scalar(of_manifests) or 0)
     return total + sum(sizes.values())
+
+
+async def last_published(connection: AsyncConnection, ids: Collection[int]) -> dict[int, datetime]:
+    """When a tag of each of some repositories moved last, by their ids; those without tags are left out."""
+    found: dict[int, datetime] = {}
+    latest = select(func.max(tags.c.moved_at)).where(tags.c.repository_id == repositories.c.id).scalar_subquery()
+    for batch in batches(sorted(ids)):
+        rows = await connection.execute(
+            select(repositories.c.id, latest.label("at")).where(repositories.c.id.in_(batch))
+        )
+        found |= {row.id: row.at for row in rows if row.at is not None}
+    return found
 
 
 async def _figures_of(connection: AsyncConnection, ids: list[int]) -> dict[int, RepositoryFigures]:

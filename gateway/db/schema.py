@@ -179,6 +179,21 @@ personal_tokens = Table(
     sqlite_autoincrement=True,
 )
 
+# Sessions of web pages; their secrets rest as SHA-256 in hex. `password_changed_at`: of the password that was
+# presented, with which they end. `admin`: whether the user was an administrator when the secret was made.
+web_sessions = Table(
+    "web_sessions",
+    metadata,
+    Column("id", StoredId, primary_key=True),
+    Column("user_id", StoredId, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("hash", StoredText(64), nullable=False, unique=True),
+    Column("password_changed_at", Moment, nullable=False),
+    Column("admin", Boolean, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("used_at", Moment, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
+
 deploy_tokens = Table(
     "deploy_tokens",
     metadata,

@@ -124,6 +124,12 @@ async def list_details(
     return [_stored(row) for row in await connection.execute(page)]
 
 
+async def list_of_names(connection: AsyncConnection, repository_id: int, names: Sequence[str]) -> list[StoredTag]:
+    """List those of some names that are tags of a repository, with what they point to, in no order."""
+    of_names = tags.c.repository_id == repository_id, among(connection.dialect.name, tags.c.name, names)
+    return [_stored(row) for row in await connection.execute(_DETAILS.where(*of_names))]
+
+
 async def list_window(connection: AsyncConnection, repository_id: int, window: ListWindow) -> list[str]:
     """List the names of some tags of a repository in their byte order, or from the last one on."""
     return list(await connection.scalars(cut(_searched(repository_id, window.search), tags.c.name, window)))

@@ -36,8 +36,12 @@ from gateway.namespaces.reach import PullReach
 from gateway.registry.image_details import ImageDetails, image_details
 from gateway.registry.image_size import size_of
 from gateway.registry.storage_errors import database_errors
+from gateway.registry.tag_summaries import TagSummary, summarize
 
 T = TypeVar("T")
+
+SUMMED_TAGS = 5_000
+"""Tags of a repository whose bytes are summed for a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,16 @@ class TagDetails:
     media_type: str
     config: Digest | None
     size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFigures:
+    """What a list says of a repository: its tags, the bytes of its content, each blob counted once, None where they are
+    not summed, and when a tag of it moved last, None where it has none."""
+
+    tags: int
+    bytes: int | None
+    published_at: datetime | None
 
 
 class Inventory:
@@ -171,6 +185,27 @@ class Inventory:
         with database_errors():
             async with self._database.read() as connection:
                 return await cleanups.started_at(connection, ids)
+
+    async def summaries(self, repository_id: int, names: Sequence[str]) -> list[TagSummary]:
+        """Summarise those of the names that are tags of a repository, in their order."""
+        with database_errors():
+            return await summarize(self._database, repository_id, names)
+
+    async def figures(self, ids: Collection[int]) -> dict[int, ListedFigures]:
+        """Count what each of some repositories holds, and find out when something was published there, by their ids.
+
+        The bytes of one with more than SUMMED_TAGS tags are not summed: that would take longer than a page may.
+        """
+        with database_errors():
+            async with self._database.read() as connection:
+                counts = await repository_figures.tag_counts_of(connection, ids)
+                published = await repository_figures.last_published(connection, ids)
+                small = [id for id, count in counts.items() if count <= SUMMED_TAGS]
+                summed = await repository_figures.figures_of(connection, small)
+        return {
+            id: ListedFigures(count, summed[id].bytes if id in summed else None, published.get(id))
+            for id, count in counts.items()
+        }
 
     async def tag_counts(self, ids: Collection[int]) -> dict[int, int]:
         """Count the tags of some repositories, by their ids."""

@@ -24,6 +24,7 @@ from gateway.namespaces.reach import PullReach
 from gateway.registry.administration import Administration
 from gateway.registry.blob_files import BlobFiles
 from gateway.registry.bulk_deletion import BulkDeleter
+from gateway.registry.cleanup_policies import StoredPolicies
 from gateway.registry.inventory import Inventory
 from gateway.registry.memory import NativeMemory
 from gateway.registry.native import NativeRepository
@@ -53,6 +54,7 @@ class NativeStore:
         self.administration = Administration(native.database, native.clock, kept)
         self.bulk = BulkDeleter(native.database, native.clock)
         self.protection_rules = ProtectionRules(native.database, native.clock)
+        self.policies = StoredPolicies(native.database, native.clock)
 
     def repository(
         self,

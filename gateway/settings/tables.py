@@ -328,6 +328,9 @@ class Settings(Table):
     admin_password_file: OptionalPath = Field(
         default=None, description="The file with the password of the first administrator; empty: generate one."
     )
+    insecure_login: Switch = Field(
+        default=False, description="Whether people may sign in to the pages by http beyond loopback."
+    )
     allow_open_proxy: Switch = Field(default=False, description="Whether anonymous pull is served beyond loopback.")
     ns_group: GroupPathText = Field(default="hub", description="The group that serves names with `?ns=`.")
     tls_cert: OptionalPath = Field(default=None, description="The certificate chain, in PEM, to serve HTTPS with.")

@@ -18,6 +18,7 @@ from gateway.http.errors import not_found, unexpected_response
 from gateway.http.own_hosts import OwnHosts
 from gateway.http.own_requests import OwnRequests
 from gateway.http.request_turns import RequestTurns
+from gateway.http.sandbox import Sandbox
 from gateway.http.stalls import DEFAULT_STALL_LIMITS, StalledClients, StallLimits
 from gateway.maintenance.repeated_pulls import PullMemory, RepeatedPulls
 from gateway.namespaces.locate import Root
@@ -33,13 +34,15 @@ from gateway.v2.errors import ErrorRendering
 from gateway.v2.gitlab.app import GitlabApi
 from gateway.v2.gitlab.endpoint import BASE as GITLAB
 from gateway.v2.opener import RegistryOptions, RepositoryOpener
-from gateway.v2.root_selection import RootSelection, RootTable, at_listener, is_main_address, root_table
+from gateway.v2.root_selection import RootSelection, RootTable, address_roots, at_listener, is_main_address, root_table
 from gateway.v2.routes import RegistryApi
 from gateway.v2.token import TokenApi
+from gateway.web.app import OWN_PAGES, WebApp
+from gateway.web.options import WebOptions
 from gateway.wiring.bulk_deletion import deleting_in_bulk
 from gateway.wiring.checks import checking_suspects, scrubbing
 from gateway.wiring.cleanup import cleaning
-from gateway.wiring.from_settings import api_options, ops_options
+from gateway.wiring.from_settings import api_options, ops_options, web_options
 from gateway.wiring.group_caches import purging
 from gateway.wiring.lifespan import open_services
 from gateway.wiring.native import collecting, logging_commands, scrubbing_native, sweeping_uploads
@@ -115,6 +118,12 @@ async def running(
             drain=drain,
             repeated=repeated,
             rest=api_options(main_url, settings.registry_url or main_url, settings.names.old_paths),
+            pages=web_options(
+                main_url,
+                settings.registry_url or main_url,
+                settings.names.old_paths,
+                insecure_login=settings.insecure_login,
+            ),
         )
         yield [app, *(at_listener(app, number) for number in range(1, len(urls)))]
 
@@ -133,22 +142,25 @@ def create_app(
     drain: DrainLimits = DEFAULT_DRAIN_LIMITS,
     repeated: RepeatedPulls | None = None,
     rest: ApiOptions | None = None,
+    pages: WebOptions | None = None,
 ) -> ASGIApp:
     """Make the app of all addresses.
 
     `is_own_host`: whether requests for a host name are served; None: for every name. `zero_copy`: whether files are
-    sent without being read, where that is possible. `repeated`: who is told of pulls of whole blobs. `rest`: None for
-    those that follow from the URL of the main address.
+    sent without being read, where that is possible. `repeated`: who is told of pulls of whole blobs. `rest`, `pages`:
+    None for those that follow from the URL of the main address.
     """
     opener = RepositoryOpener(services, registry)
     options = rest or api_options(roots.main.own.url, roots.main.own.url)
     surfaces: ASGIApp = Surfaces(
-        ErrorRendering(RootSelection(RegistryApi(services, opener, repeated), roots)),
-        ErrorRendering(TokenApi(services, opener, roots)),
-        ErrorRendering(GitlabApi(services, opener, roots, registry, options.old_paths)),
+        Sandbox(ErrorRendering(RootSelection(RegistryApi(services, opener, repeated), roots))),
+        Sandbox(ErrorRendering(TokenApi(services, opener, roots))),
+        Sandbox(ErrorRendering(GitlabApi(services, opener, roots, registry, options.old_paths))),
         ApiErrors(RestApi(services, options)),
-        ops_app(services, operations),
+        Sandbox(ops_app(services, operations)),
+        WebApp(services, pages or web_options(roots.main.own.url, roots.main.own.url), not_found),
         not_found,
+        roots,
     )
     if is_own_host is not None:
         surfaces = OwnHosts(surfaces, is_own_host)
@@ -173,6 +185,10 @@ def _kind_of(path: str) -> str:
     return next((prefix for prefix in ("/-/", "/jwt/", "/api/", GITLAB) if path.startswith(prefix)), "other")
 
 
+_NO_PAGES = ("/api/", "/jwt", "/v2")
+"""Beginnings of paths that clients of other surfaces may mistype: no browser comes there."""
+
+
 class Surfaces:
     """Selects the surface by the path of a request."""
 
@@ -183,16 +199,20 @@ class Surfaces:
         gitlab: ASGIApp,
         rest: ASGIApp,
         operations: ASGIApp,
+        pages: ASGIApp,
         none: ASGIApp,
+        roots: RootTable,
     ) -> None:
-        """`gitlab` and `rest` serve the main address alone: others belong to one upstream. `none` serves paths that
-        belong to no surface."""
+        """`gitlab`, `rest` and `pages` serve the main address alone: others belong to one upstream. `none` serves paths
+        that belong to no surface."""
         self._registry = registry
         self._tokens = tokens
         self._gitlab = gitlab
         self._rest = rest
         self._operations = operations
+        self._pages = pages
         self._none = none
+        self._roots = roots
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -204,7 +224,9 @@ class Surfaces:
             await self._gitlab(scope, receive, send)
         elif path.startswith("/api/") and is_main_address(scope):
             await self._rest(scope, receive, send)
-        elif path.startswith("/-/"):
+        elif path.startswith("/-/") and not path.startswith(OWN_PAGES):
             await self._operations(scope, receive, send)
+        elif address_roots(scope, self._roots) is self._roots.main and not path.startswith(_NO_PAGES):
+            await self._pages(scope, receive, send)
         else:
             await self._none(scope, receive, send)

@@ -22,6 +22,7 @@ from gateway.data_folder import CacheFolder
 from gateway.ops import MetricsAccess, OpsOptions
 from gateway.registry.uploads import UploadLimits
 from gateway.settings.tables import NameSettings, Settings
+from gateway.web.options import WebOptions
 from gateway.wiring.reach import on_loopback
 
 MOST_BY_DEFAULT = 4
@@ -91,6 +92,13 @@ def api_options(url: str, registry_url: str, old_paths: timedelta = _OLD_PATHS) 
     """Make the options of the REST API. `url`: that of the main address; `registry_url`: that by which images are
     named."""
     return ApiOptions(url.rstrip("/"), urlsplit(registry_url).netloc, old_paths)
+
+
+def web_options(
+    url: str, registry_url: str, old_paths: timedelta = _OLD_PATHS, *, insecure_login: bool = False
+) -> WebOptions:
+    """Make the options of the pages. `url`, `registry_url`: as for `api_options`."""
+    return WebOptions(url.rstrip("/"), urlsplit(registry_url).netloc, old_paths, insecure_login)
 
 
 def upload_limits(settings: Settings) -> UploadLimits:

@@ -44,6 +44,7 @@ from gateway.directory.job_scopes import JobScopeAdministration
 from gateway.directory.last_uses import LastUses
 from gateway.directory.token_administration import DeployTokenAdministration, PersonalTokenAdministration
 from gateway.directory.user_administration import UserAdministration
+from gateway.directory.web_sessions import WebSessions
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.keys.signing import SigningKeys, SigningKeysUnusable
 from gateway.observability.cache_events import RecordedEvents, UpstreamTraffic, counting_into
@@ -131,6 +132,7 @@ async def open_services(
                     tokens=tokens,
                     users=UserAdministration(database, settings.data / KEYS_DIRECTORY, utc_now),
                     personal_tokens=PersonalTokenAdministration(database, utc_now),
+                    web_sessions=WebSessions(database, utc_now),
                     deploy_tokens=DeployTokenAdministration(database, utc_now),
                     access_tokens=AccessTokenAdministration(database, utc_now),
                     jobs=JobAdministration(database, utc_now),

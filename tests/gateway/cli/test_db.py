@@ -27,6 +27,7 @@ BACK_TO_0004 = (
     *(
         f"DROP TABLE {table}"
         for table in (
+            "web_sessions",
             *PURGES,
             "id_token_logins",
             "bots",

@@ -205,6 +205,9 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
         store = (
             "old_paths",
             *COLLECTION,
+            "web_sessions",
+            "id_token_logins",
+            "bots",
             *PURGES,
             "bulk_deletions",
             "protection_rules",
@@ -303,7 +306,7 @@ def take_back_0022(file: sqlite3.Connection) -> None:
 
 
 def take_back_0018(file: sqlite3.Connection) -> None:
-    for table in ("id_token_logins", "bots"):
+    for table in ("web_sessions", "id_token_logins", "bots"):
         file.execute(f"DROP TABLE {table}")
     file.execute("ALTER TABLE projects DROP COLUMN limits_jobs")
     take_back_0022(file)

@@ -1,0 +1,150 @@
+"""PlaceFinder: projects and groups that somebody may know of, as pages and the REST API show them.
+
+Whoever may not know of one is told the same as where there is none, and, where it is named by its path, as slowly.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from cache.oci.errors import NameInvalid
+from cache.oci.names import NAME_LIMIT, RepositoryName
+from gateway.auth.access import Access
+from gateway.auth.matrix import Action
+from gateway.auth.permissions import Decision
+from gateway.auth.principal import Principal
+from gateway.auth.protection import TagGuard
+from gateway.directory.places import GroupPlace, Located, Place, ProjectPlace
+from gateway.namespaces.node import NodeKey, NodeKind
+from gateway.namespaces.old_path import Former
+from gateway.namespaces.paths import proxied_name
+from gateway.namespaces.reach import PullReach
+from gateway.services import Services
+
+Sought = RepositoryName | int | None
+"""A path, or an id; None for what can be neither."""
+
+_READS = (Action.KNOW, Action.PULL, Action.TOKENS)
+
+
+class PlaceUnknown(Exception):
+    """There is no such place, or the principal may not know of it. `reason`: for the log; empty where there is none."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class PlaceRefused(Exception):
+    """The principal may know of the place, and not do this there."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.reason)
+        self.decision = decision
+
+
+class PlaceMoved(Exception):
+    """Something was to be changed by an old path. `present`: where it is now."""
+
+    def __init__(self, text: str, present: str) -> None:
+        super().__init__(text)
+        self.present = present
+
+
+def sought_path(text: str) -> RepositoryName | None:
+    """The path that somebody means, in any capitals; None for what no path can be."""
+    try:
+        return RepositoryName.parse(text.lower()) if text.isascii() and len(text) <= NAME_LIMIT else None
+    except NameInvalid:
+        return None
+
+
+class PlaceFinder:
+    """Finds places, and decides; each request anew. Raises DatabaseUnusable."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self.access = Access(services.directory, open_proxy=False)  # nothing is pulled through a group here
+
+    async def project(self, sought: Sought, principal: Principal, action: Action) -> ProjectPlace:
+        """The project to which a principal may do something. Raises PlaceUnknown, PlaceRefused, and PlaceMoved where an
+        old path is given for a change: it is one for reading."""
+        place, former, now = None, None, self._services.clock()
+        if isinstance(sought, RepositoryName):
+            place, former = await self._project_at(sought, now)
+        elif sought is not None:
+            place = await self.project_of(sought)
+        if place is None:
+            raise PlaceUnknown
+        knowledge = await self.decide(principal, Action.KNOW, place, now)
+        if not knowledge.allowed:
+            if isinstance(sought, RepositoryName):
+                await self._services.directory.conceal([sought])
+            raise PlaceUnknown(knowledge.reason)
+        await self.require(principal, action, place, now)
+        if former is not None and action not in _READS:
+            present = place.project.path
+            raise PlaceMoved(f"nothing is changed by an old path: {former.told(present)}", present)
+        return place
+
+    async def group(self, sought: Sought, principal: Principal) -> tuple[GroupPlace, PullReach]:
+        """The group that a principal may know of, with the reach of the principal's pulls.
+
+        Whoever may pull from a project below a group knows the group by the path of that. Raises PlaceUnknown.
+        """
+        directory, now = self._services.directory, self._services.clock()
+        image, found = None, None
+        if isinstance(sought, RepositoryName):
+            # Images of upstreams lie below a group, and their names lead to it by its old paths, too.
+            image = RepositoryName(proxied_name(sought.text, "image"))
+            found = (await directory.locate(image)).at(now).place
+        elif sought is not None:
+            found = await directory.find_place(NodeKey(NodeKind.GROUP, sought))
+        place = found if isinstance(found, GroupPlace) else None
+        knowledge = None if place is None else await self.decide(principal, Action.KNOW, place, now)
+        reach = await self.access.reach(principal, now)
+        if place is not None and knowledge is not None and knowledge.allowed:
+            return place, reach
+        path = place.group.path if place is not None else _text_of(sought)
+        if await self._services.native.inventory.reaches_below(reach, path) and place is not None:
+            return place, reach
+        if place is not None and image is not None:
+            await directory.conceal([image])
+        raise PlaceUnknown("" if knowledge is None else knowledge.reason)
+
+    async def project_of(self, id: int) -> ProjectPlace | None:
+        """The project of an id, whoever may know of it."""
+        found = await self._services.directory.find_place(NodeKey(NodeKind.PROJECT, id))
+        return found if isinstance(found, ProjectPlace) else None
+
+    async def decide(self, principal: Principal, action: Action, place: Place, now: datetime) -> Decision:
+        """Decide whether a principal may do something at a place, whatever list its token holds."""
+        path = place.project.path if isinstance(place, ProjectPlace) else place.group.path
+        return await self.access.decide(replace(principal, limits=None), action, Located(path, place), now)
+
+    async def require(self, principal: Principal, action: Action, place: Place, now: datetime) -> None:
+        """Check that a principal may do something at a place that it may know of. Raises PlaceRefused."""
+        decision = await self.decide(principal, action, place, now)
+        if not decision.allowed:
+            raise PlaceRefused(decision)
+
+    async def level(self, principal: Principal, place: ProjectPlace) -> int:
+        """The level by which the protection rules of a project judge a principal."""
+        now = self._services.clock()
+        return await self.access.level(replace(principal, limits=None), Located(place.project.path, place), now)
+
+    async def guard(self, principal: Principal, place: ProjectPlace) -> TagGuard:
+        """What the protection rules of a project keep a principal from doing to its tags."""
+        now = self._services.clock()
+        return await self.access.guard(replace(principal, limits=None), Located(place.project.path, place), now)
+
+    async def _project_at(self, name: RepositoryName, now: datetime) -> tuple[ProjectPlace | None, Former | None]:
+        """The project of a path, and what an old path leads to."""
+        located = (await self._services.directory.locate(name)).at(now)
+        path = name.text if located.former is None else located.former.present
+        if isinstance(located.place, ProjectPlace) and located.place.project.path == path:
+            return located.place, located.former
+        return None, None
+
+
+def _text_of(sought: Sought) -> str:
+    return sought.text if isinstance(sought, RepositoryName) else str(sought or "")

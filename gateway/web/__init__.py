@@ -1,0 +1,1 @@
+"""/…: pages for people, rendered here, which work without scripts."""

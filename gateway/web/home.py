@@ -1,0 +1,86 @@
+"""Home, and the search: the groups, projects and image repositories that a visitor may see."""
+
+from collections.abc import Sequence
+
+from starlette.responses import Response
+
+from gateway.db.repository_lists import RepositoryOrder
+from gateway.db.tree_lists import TreeFilter, TreeOrder
+from gateway.db.windows import ListPart, ListWindow
+from gateway.inspection.place_finder import PlaceFinder
+from gateway.namespaces.group import Group
+from gateway.namespaces.project import Project
+from gateway.services import Services
+from gateway.web.pages import Pages
+from gateway.web.routes import PageRoute
+from gateway.web.sign_in import SIGN_IN
+from gateway.web.visit import Visit
+
+PAGE = 30
+"""Rows of one list on a page."""
+
+
+class Home:
+    """Handlers of the first page, and of the search."""
+
+    def __init__(self, services: Services, pages: Pages) -> None:
+        self._services = services
+        self._pages = pages
+        self._finder = PlaceFinder(services)
+
+    @property
+    def routes(self) -> Sequence[PageRoute]:
+        return [PageRoute("GET", "/", self.home), PageRoute("GET", "/search", self.search)]
+
+    async def home(self, visit: Visit) -> Response:
+        """List the groups and projects that the visitor may know of; lead a stranger who may see nothing to the sign-in
+        page."""
+        groups, projects = await self._nodes(visit, "")
+        if visit.user is None and not groups.rows and not projects.rows and not visit.query.has("after"):
+            return self._pages.lead(visit, SIGN_IN)
+        return self._pages.show(visit, "home.html", "Home", groups=groups, projects=projects)
+
+    async def search(self, visit: Visit) -> Response:
+        """Find groups, projects and image repositories by a part of their paths. Nothing tells of what the visitor may
+        not see: rights are part of the query, and nothing is counted."""
+        sought = visit.query.one("q").strip()
+        if not sought:
+            return self._pages.lead(visit, "/")
+        groups, projects = await self._nodes(visit, sought)
+        reach = await self._finder.access.reach(visit.principal, self._services.clock())
+        window = ListWindow(PAGE, after=visit.query.one("images_after") or None, search=sought)
+        images = await self._services.native.inventory.repositories_below(
+            "", reach, RepositoryOrder.PATH, window, counted=False
+        )
+        addresses = {row.id: await self._address(row.project_id, row.id) for row in images.rows}
+        return self._pages.show(
+            visit,
+            "search.html",
+            f"{sought} · Search",
+            sought=sought,
+            groups=groups,
+            projects=projects,
+            images=images,
+            addresses=addresses,
+        )
+
+    async def _nodes(self, visit: Visit, sought: str) -> tuple[ListPart[Group], ListPart[Project]]:
+        """Groups and projects that the visitor may know of: those with a text in their paths, or those at the top."""
+        tree, query = self._services.directory.tree, visit.query
+        known = await self._finder.access.knowledge(visit.principal, self._services.clock())
+        groups = await tree.list_groups(
+            *(known, TreeFilter(direct=not sought), TreeOrder.PATH),
+            ListWindow(PAGE, after=query.one("groups_after") or None, search=sought),
+            counted=False,
+        )
+        projects = await tree.list_projects(
+            *(known, TreeFilter(), TreeOrder.PATH),
+            ListWindow(PAGE, after=query.one("after") or None, search=sought),
+            counted=False,
+        )
+        return groups, projects
+
+    async def _address(self, project_id: int, id: int) -> str:
+        """The address of the page of a repository; the home page where its project has just gone."""
+        place = await self._finder.project_of(project_id)
+        return "/" if place is None else f"/{place.project.path}/container_registry/{id}"

@@ -1,0 +1,147 @@
+"""Places of pages: the group, project or repository that a path names, for a visitor who may do something there."""
+
+from dataclasses import dataclass, replace
+
+from cache.oci.names import RepositoryName, Tag, is_tag
+from gateway.auth.matrix import Action
+from gateway.auth.protection import TagGuard
+from gateway.db.repositories import StoredRepository
+from gateway.directory.places import GroupPlace, Place, ProjectPlace
+from gateway.inspection.place_finder import PlaceFinder, PlaceUnknown, sought_path
+from gateway.namespaces.project import RegistryAccess
+from gateway.namespaces.reach import PullReach
+from gateway.registry.native import NativeRepository
+from gateway.services import Services
+from gateway.web.errors import PageError
+from gateway.web.visit import Visit
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPage:
+    """A project, and what its pages offer to a visitor. `pulls`: whether the registry is shown; `pushes`, `deletes`,
+    `manages`, `administers`: what the visitor may do."""
+
+    place: ProjectPlace
+    pulls: bool = False
+    pushes: bool = False
+    deletes: bool = False
+    manages: bool = False
+    administers: bool = False
+
+    @property
+    def path(self) -> str:
+        """The path of the project."""
+        return self.place.project.path
+
+    @property
+    def has_registry(self) -> bool:
+        """Whether the project has a registry."""
+        return self.place.project.registry is not RegistryAccess.DISABLED
+
+    @property
+    def registry_path(self) -> str:
+        """The address of the page with the repositories."""
+        return f"/{self.path}/container_registry"
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryPage:
+    """A repository in its project. `guard`: what protection rules keep the visitor from doing to its tags."""
+
+    project: ProjectPage
+    stored: StoredRepository
+    guard: TagGuard
+
+    @property
+    def path(self) -> str:
+        """The path of the repository, by which images are named."""
+        return self.stored.path
+
+    @property
+    def address(self) -> str:
+        """The address of the page with its tags."""
+        return f"{self.project.registry_path}/{self.stored.id}"
+
+    def why_not_removed(self, tag: str) -> str:
+        """Why the visitor may not remove a tag; empty where that is not so."""
+        if not self.project.deletes:
+            return "Developers and above may remove tags."
+        rule = self.guard.find_keeping(tag)
+        if rule is None:
+            return ""
+        if rule.delete is None:
+            return "It is immutable by a rule."
+        return f"It is protected by a rule: {rule.delete.who} may delete it."
+
+
+class RegistryDisabled(PageError):
+    """The registry of a project is disabled, which is told to whoever may enable it."""
+
+    status, title = 404, "The container registry of this project is off"
+
+
+class PagePlaces:
+    """Finds places for visits. Raises PlaceUnknown, PlaceRefused, PageError, RegistryError, DatabaseUnusable."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self.finder = PlaceFinder(services)
+
+    async def project(self, visit: Visit, action: Action = Action.KNOW) -> ProjectPage:
+        """The project of a path, to which a visitor may do something."""
+        place = await self.finder.project(sought_path(visit.place["project"]), visit.principal, action)
+        page = ProjectPage(place)
+        return replace(
+            page,
+            pulls=page.has_registry and await self.may(visit, Action.PULL, place),
+            pushes=page.has_registry and await self.may(visit, Action.PUSH, place),
+            deletes=page.has_registry and await self.may(visit, Action.DELETE_TAG, place),
+            manages=page.has_registry and await self.may(visit, Action.MANAGE, place),
+            administers=await self.may(visit, Action.ADMIN, place),
+        )
+
+    async def registry(self, visit: Visit, action: Action = Action.PULL) -> ProjectPage:
+        """The project of a path, to whose registry a visitor may do something."""
+        page = await self.project(visit)
+        if page.has_registry:
+            await self.finder.require(visit.principal, action, page.place, self._services.clock())
+        elif page.administers:
+            raise RegistryDisabled(
+                "Its images are kept, and nobody can pull or push. You may turn it on again under Settings > General."
+            )
+        else:
+            raise PlaceUnknown("the container registry of the project is disabled")
+        return page
+
+    async def repository(self, visit: Visit, action: Action = Action.PULL) -> RepositoryPage:
+        """The repository of an id in the project of a path, to which a visitor may do something."""
+        page = await self.registry(visit, action)
+        stored = await self._services.native.inventory.find(visit.id_in_place("id"))
+        if stored is None or stored.project_id != page.place.project.id:
+            raise PlaceUnknown("there is no such repository")
+        return RepositoryPage(page, stored, await self.finder.guard(visit.principal, page.place))
+
+    async def group(self, visit: Visit) -> tuple[GroupPlace, PullReach]:
+        """The group of a path that a visitor may know of, with the reach of the visitor's pulls."""
+        return await self.finder.group(sought_path(visit.place["group"]), visit.principal)
+
+    async def may(self, visit: Visit, action: Action, place: Place) -> bool:
+        """Whether a visitor may do something at a place."""
+        return (await self.finder.decide(visit.principal, action, place, self._services.clock())).allowed
+
+    def open(self, visit: Visit, page: RepositoryPage) -> NativeRepository:
+        """Open a repository for a visitor."""
+        return self._services.native.repository(
+            page.project.place.project,
+            RepositoryName(page.path),
+            actor=visit.principal.name,
+            found=page.stored,
+            guard=page.guard,
+        )
+
+
+def tag_of(text: str) -> Tag:
+    """The tag of a text. Raises PlaceUnknown for what no tag can be."""
+    if not is_tag(text):
+        raise PlaceUnknown("this can be no tag")
+    return Tag(text)
