@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from cache.runtime.on_behalf import on_behalf_of
 from gateway.api.access_tokens import AccessTokens
 from gateway.api.account_documents import AccountDocuments
+from gateway.api.audit_events import AuditEvents
 from gateway.api.audited import AuditedChanges
 from gateway.api.bulk_deletion import BulkDeletions
 from gateway.api.deploy_tokens import DeployTokens
@@ -75,12 +76,13 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
         ProtectionRuleRoutes(services, places, options),
         namespaces,
         ServerFacts(documents),
-        Users(services.users, accounts, options),
-        PersonalTokens(services.personal_tokens, services.users, accounts, options),
-        DeployTokens(places, services.deploy_tokens, accounts, options),
+        Users(services.users, accounts, audited, options),
+        PersonalTokens(services.personal_tokens, services.users, accounts, audited, options),
+        DeployTokens(places, services.deploy_tokens, accounts, audited, options),
         AccessTokens(places, services, accounts, audited, options),
         Jobs(places, services, accounts, audited, options),
         JobScope(places, services, audited, options),
+        AuditEvents(services, places, options),
     )
     routes = [route for resource in resources for route in resource.routes]
     routes.append(ApiDescription(routes, options).route)
@@ -94,6 +96,7 @@ class RestApi:
         self._authenticator = services.authenticator
         self._directory = services.directory
         self._personal_tokens = services.personal_tokens
+        self._audited = AuditedChanges(services.audit)
         self._table = route_table(services, options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,8 +126,13 @@ class RestApi:
         except LoginRefused:
             route = None if found is None else found.routes.get(request.method)
             if route is not None and route.rotates:
-                await self._personal_tokens.note_reuse(presented(request))
+                await self._note_reuse(request)
             raise
+
+    async def _note_reuse(self, request: Request) -> None:
+        for revoked in await self._personal_tokens.note_reuse(presented(request)):
+            owner = await self._directory.user(revoked.user_id)
+            self._audited.reused(request, revoked, owner.name if owner else "")
 
 
 def _route_of(found: Found, method: str) -> Route[Any]:

@@ -1,7 +1,10 @@
-"""Audited: what requests delete, move, grant and revoke, as events of the audit log; deletions as lines of the log."""
+"""AuditedChanges: what requests make, change, move, delete, grant and revoke, as events of the audit log; deletions are
+lines of the log, too."""
 
 from time import time
 from typing import Any
+
+from starlette.requests import Request
 
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
@@ -9,8 +12,9 @@ from gateway.api.routing import Call
 from gateway.audit.deletion import note_deletion
 from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
 from gateway.audit.log import AuditLog
-from gateway.audit.told_proxy import differences, tell_new_secret, tell_policy, tell_proxy
-from gateway.auth.principal import describe
+from gateway.audit.told import differences, name_token, tell_token
+from gateway.audit.told_proxy import tell_new_secret, tell_policy, tell_proxy
+from gateway.auth.principal import ANONYMOUS, Principal, describe
 from gateway.db.moves import Moved
 from gateway.http.access_log import identity_of
 from gateway.namespaces.credentials import Job, PersonalToken
@@ -80,6 +84,34 @@ class AuditedChanges:
         """Note that a job was ended, with its token."""
         self._audit.note(_event(call, EventKind.REVOKE, Subject.TOKEN, path)._replace(outcome=f"job {job.id}"))
 
+    def changed(
+        self,
+        call: Call[Any],
+        kind: EventKind,
+        subject: Subject,
+        path: str,
+        target: str | None = None,
+        *,
+        before: str | None = None,
+        after: str | None = None,
+    ) -> None:
+        """Note that something was made, changed or deleted that is no content. `path`: of the group, project or user
+        that has it; `target`: which one it is there; `before`, `after`: the properties of it that are told, of which
+        none is a secret."""
+        event = _event(call, kind, subject, path)
+        self._audit.note(event._replace(target=target, former=before, outcome=after))
+
+    def updated(self, call: Call[Any], subject: Subject, path: str, before: str, after: str) -> None:
+        """Note that something was changed, and which facts of it. `before`, `after`: facts, as `differences` compares
+        them."""
+        former, present = differences(before, after)
+        self.changed(call, EventKind.UPDATE, subject, path, before=former, after=present)
+
+    def reused(self, request: Request, revoked: PersonalToken, owner: str) -> None:
+        """Note that a token was revoked because the one that it took the place of was sent once more."""
+        event = _event_of(request, ANONYMOUS, EventKind.DELETE, Subject.PERSONAL_TOKEN, owner)
+        self._audit.note(event._replace(target=name_token(revoked), former=tell_token(revoked)))
+
 
 def _of_token(call: Call[Any], kind: EventKind, path: str, token: PersonalToken) -> AuditEvent:
     scopes = " ".join(sorted(token.scopes))
@@ -87,16 +119,20 @@ def _of_token(call: Call[Any], kind: EventKind, path: str, token: PersonalToken)
 
 
 def _event(call: Call[Any], kind: EventKind, subject: Subject, path: str) -> AuditEvent:
-    request_id, _ = identity_of(call.request.scope)
-    client = call.request.client
+    return _event_of(call.request, call.principal, kind, subject, path)
+
+
+def _event_of(request: Request, principal: Principal, kind: EventKind, subject: Subject, path: str) -> AuditEvent:
+    request_id, _ = identity_of(request.scope)
+    client = request.client
     return AuditEvent(
         time(),
         kind,
         subject,
         Surface.REST,
         path,
-        who=describe(call.principal),
-        user=call.principal.name or None,
+        who=describe(principal),
+        user=principal.name or None,
         client=client.host if client else None,
         request_id=request_id,
     )

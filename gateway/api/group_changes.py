@@ -15,6 +15,8 @@ from gateway.api.responses import accepted, one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, NoParameters, Shape, Text
 from gateway.api.tree_refusals import tree_refusals
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import tell_group
 from gateway.auth.matrix import Action
 from gateway.db.moves import Moved
 from gateway.directory.places import GroupPlace
@@ -98,6 +100,7 @@ class GroupChanges:
             raise Forbidden("administrators alone create groups at the top: name a group of yours as parent_id")
         with tree_refusals():
             made = await self._tree.create_group(path, wanted.applied_to, user, self._clock())
+        self._audited.changed(call, EventKind.CREATE, Subject.GROUP, made.path, after=tell_group(made))
         return await self._document(made, 201)
 
     async def update(self, call: Call[GroupShape]) -> Response:
@@ -107,6 +110,8 @@ class GroupChanges:
             raise ParametersInvalid(["name, path, visibility are missing, at least one parameter must be provided"])
         with tree_refusals():
             group = await self._tree.update_group(place.group.id, wanted.applied_to)
+            if group != place.group:
+                self._audited.updated(call, Subject.GROUP, group.path, tell_group(place.group), tell_group(group))
             part = wanted.last_part
             if part is not None and part != group.path.rpartition("/")[2]:
                 moved = await self._tree.move_group(
@@ -136,7 +141,8 @@ class GroupChanges:
         """Delete a group that holds no other group and no project."""
         place = await self._find(call, Action.OWN)
         with tree_refusals():
-            await self._tree.delete_group(place.group.id)
+            gone = await self._tree.delete_group(place.group.id)
+        self._audited.changed(call, EventKind.DELETE, Subject.GROUP, gone.path, before=tell_group(gone))
         return accepted()
 
     async def _find(self, call: "Call[Any]", action: Action) -> GroupPlace:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from starlette.responses import Response
 
+from gateway.api.audited import AuditedChanges
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Conflicting, Forbidden, ParametersInvalid, ResourceUnknown, ValuesRefused
 from gateway.api.options import ApiOptions
@@ -17,6 +18,8 @@ from gateway.api.responses import no_content, one, page_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, ListShape, NoParameters, Shape, Text, is_id
 from gateway.api.tree_refusals import tree_refusals
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import tell_member
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
 from gateway.directory.places import GroupPlace, ProjectPlace
@@ -62,6 +65,7 @@ class Members:
         self._tree = services.directory.tree
         self._directory = services.directory
         self._clock = services.clock
+        self._audited = AuditedChanges(services.audit)
         self._places = places
         self._documents = documents
         self._options = options
@@ -114,7 +118,7 @@ class Members:
             raise Conflicting("Member already exists")
         with tree_refusals():
             await self._tree.add_member(node, user_id, role, _expiry_of(wanted.expires_at, now), now)
-        return await self._member(place, user_id, 201)
+        return await self._changed(call, place, user_id, None)
 
     async def update(self, of: str, call: Call[MemberShape]) -> Response:
         """Change the role and the expiry of a member."""
@@ -127,7 +131,7 @@ class Members:
             await self._tree.update_member(
                 place.way[-1], found.user.id, lambda one: replace(one, role=role, expires_at=expires_at), now
             )
-        return await self._member(place, found.user.id, 200)
+        return await self._changed(call, place, found.user.id, found)
 
     async def remove(self, of: str, call: Call[NoParameters]) -> Response:
         """Remove a member; what the user has from the groups above stays. Everybody may remove oneself."""
@@ -139,6 +143,8 @@ class Members:
             await self._require_at_most_own(call.principal, place, found.member.role)
         with tree_refusals():
             await self._tree.remove_member(place.way[-1], found.user.id)
+        path, former = _path_of(place), tell_member(found.member)
+        self._audited.changed(call, EventKind.DELETE, Subject.MEMBER, path, found.user.name, before=former)
         return no_content()
 
     async def _list(self, of: str, call: Call[MemberListShape], *, inherited: bool) -> Response:
@@ -171,11 +177,18 @@ class Members:
         found = await self._tree.members_of(_path_of(place), self._clock(), inherited=inherited, user_id=user_id)
         return found[0] if found else None
 
-    async def _member(self, place: Node, user_id: int, status: int) -> Response:
+    async def _changed(self, call: "Call[Any]", place: Node, user_id: int, before: NamedMember | None) -> Response:
+        """The response with a member who was added, or changed from what was there before, which is noted."""
         found = await self._found(place, user_id, inherited=False)
         if found is None:
             raise ResourceUnknown(MEMBER)
-        return one(self._documents.member(found), status)
+        kind, former = (EventKind.CREATE, None) if before is None else (EventKind.UPDATE, tell_member(before.member))
+        self._audited.changed(
+            *(call, kind, Subject.MEMBER, _path_of(place), found.user.name),
+            before=former,
+            after=tell_member(found.member),
+        )
+        return one(self._documents.member(found), 201 if before is None else 200)
 
     async def _user_of(self, wanted: NewMemberShape) -> int:
         """The id of the user who is meant. Raises ParametersInvalid, ResourceUnknown."""

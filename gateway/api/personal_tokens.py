@@ -10,6 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from gateway.api.account_documents import AccountDocuments, is_administrator
+from gateway.api.audited import AuditedChanges
 from gateway.api.errors import LoginNeeded, ResourceUnknown
 from gateway.api.options import ApiOptions
 from gateway.api.responses import no_content, offset_page, one
@@ -17,6 +18,8 @@ from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, NoParameters, is_id
 from gateway.api.token_shapes import NewPersonalTokenShape, RotationShape, TokenListShape
 from gateway.api.users import id_of, refusals
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import name_token, tell_token
 from gateway.directory.token_administration import Issued, PersonalTokenAdministration
 from gateway.directory.user_administration import UserAdministration
 from gateway.namespaces.credentials import PersonalToken
@@ -43,8 +46,10 @@ class PersonalTokens:
         tokens: PersonalTokenAdministration,
         users: UserAdministration,
         documents: AccountDocuments,
+        audited: AuditedChanges,
         options: ApiOptions,
     ) -> None:
+        self._audited = audited
         self._tokens = tokens
         self._users = users
         self._documents = documents
@@ -82,12 +87,11 @@ class PersonalTokens:
 
     async def revoke_own(self, call: Call[NoParameters]) -> Response:
         """End the token that was sent."""
-        await self._tokens.revoke((await self._own(call)).id)
-        return no_content()
+        return await self._revoke(call, await self._own(call))
 
     async def rotate_own(self, call: Call[RotationShape]) -> Response:
         """End the token that was sent, and make one that takes its place."""
-        return await self._rotate(await self._own(call), call.parameters)
+        return await self._rotate(call, await self._own(call))
 
     async def show(self, call: Call[NoParameters]) -> Response:
         """Show one token."""
@@ -95,12 +99,11 @@ class PersonalTokens:
 
     async def revoke(self, call: Call[NoParameters]) -> Response:
         """End a token."""
-        await self._tokens.revoke((await self._find(call)).id)
-        return no_content()
+        return await self._revoke(call, await self._find(call))
 
     async def rotate(self, call: Call[RotationShape]) -> Response:
         """End a token, and make one that takes its place."""
-        return await self._rotate(await self._find(call), call.parameters)
+        return await self._rotate(call, await self._find(call))
 
     async def create(self, call: Call[NewPersonalTokenShape]) -> Response:
         """Make a token of a user."""
@@ -109,10 +112,23 @@ class PersonalTokens:
             made = await self._tokens.create(
                 id_of(call), wanted.name, wanted.scopes, wanted.expires_at, wanted.description or ""
             )
+        await self._note(call, EventKind.CREATE, made.token, after=tell_token(made.token))
         return self._shown(made, 201)
 
-    async def _rotate(self, token: PersonalToken, wanted: RotationShape) -> Response:
-        return self._shown(await self._tokens.rotate(token.id, wanted.expires_at), 200)
+    async def _revoke(self, call: Call[NoParameters], token: PersonalToken) -> Response:
+        await self._tokens.revoke(token.id)
+        await self._note(call, EventKind.DELETE, token, before=tell_token(token))
+        return no_content()
+
+    async def _rotate(self, call: Call[RotationShape], token: PersonalToken) -> Response:
+        made = await self._tokens.rotate(token.id, call.parameters.expires_at)
+        told = f"{name_token(made.token)}, {tell_token(made.token)}"
+        await self._note(call, EventKind.UPDATE, token, before=tell_token(token), after=told)
+        return self._shown(made, 200)
+
+    async def _note(self, call: "Call[Any]", kind: EventKind, token: PersonalToken, **told: str) -> None:
+        owner = await self._users.get(token.user_id)
+        self._audited.changed(call, kind, Subject.PERSONAL_TOKEN, owner.name, name_token(token), **told)
 
     def _shown(self, made: Issued[PersonalToken], status: int) -> Response:
         return one({**self._documents.personal_token(made.token), "token": made.secret}, status)

@@ -20,6 +20,8 @@ from gateway.api.responses import one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, NoParameters, Shape, Text
 from gateway.api.tree_refusals import tree_refusals
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import tell_project
 from gateway.auth.matrix import Action
 from gateway.services import Services
 
@@ -84,8 +86,10 @@ class ProjectChanges:
             above = await self._namespaces.path_for_projects(call.principal, str(wanted.namespace_id))
         with tree_refusals():
             made = await self._tree.create_project(joined(above, part), wanted.applied_to, user.id, self._clock())
+        self._audited.changed(call, EventKind.CREATE, Subject.PROJECT, made.path, after=tell_project(made))
         if policy is not None:
             await self._policies.save(made.id, policy)
+            self._audited.changed(call, EventKind.UPDATE, Subject.CLEANUP_POLICY, made.path)
         return await self._document(call, made.id, 201)
 
     async def transfer(self, call: Call[MoveShape]) -> Response:
@@ -110,6 +114,8 @@ class ProjectChanges:
             deletion = asyncio.ensure_future(self._native.administration.delete_project(place.project.id))
             for repository in await asyncio.shield(deletion):
                 self._audited.deleted(call, 202, repository)
+        gone = place.project
+        self._audited.changed(call, EventKind.DELETE, Subject.PROJECT, gone.path, before=tell_project(gone))
         return one({"message": "202 Accepted"}, 202)
 
     async def _document(self, call: "Call[Any]", id: int, status: int) -> Response:

@@ -18,6 +18,8 @@ from gateway.api.responses import one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, NoParameters, Shape, Text
 from gateway.api.tree_refusals import tree_refusals
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import tell_project
 from gateway.auth.matrix import Action
 from gateway.directory.places import ProjectPlace
 from gateway.http.access_log import note_native_lookup
@@ -120,8 +122,12 @@ class Projects:
             raise ParametersInvalid([f"{names} are missing, at least one parameter must be provided"])
         if wanted.container_expiration_policy_attributes is not None:
             await self._policies.save(place.project.id, wanted.container_expiration_policy_attributes)
+            self._audited.changed(call, EventKind.UPDATE, Subject.CLEANUP_POLICY, place.project.path)
         with tree_refusals():
             changed = await self._store.update_project(place.project.id, wanted.applied_to)
+            if changed != place.project:
+                told = tell_project(place.project), tell_project(changed)
+                self._audited.updated(call, Subject.PROJECT, changed.path, *told)
             part = wanted.last_part
             if part is not None and part != changed.path.rpartition("/")[2]:
                 moved = await self._tree.move_project(

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from starlette.responses import Response
 
+from gateway.api.audited import AuditedChanges
 from gateway.api.errors import Forbidden, ParametersInvalid, ResourceUnknown, Unprocessable
 from gateway.api.members import partial_of
 from gateway.api.options import ApiOptions
@@ -13,6 +14,8 @@ from gateway.api.places import Places
 from gateway.api.responses import no_content, one, page_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import ListShape, NoParameters, Shape, Text, is_id
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import tell_rule
 from gateway.auth.matrix import Action
 from gateway.directory.places import ProjectPlace
 from gateway.http.access_log import note_native_lookup
@@ -89,6 +92,7 @@ class ProtectionRuleRoutes:
 
     def __init__(self, services: Services, places: Places, options: ApiOptions) -> None:
         self._store: ProtectionRules = services.native.protection_rules
+        self._audited = AuditedChanges(services.audit)
         self._places = places
         self._options = options
 
@@ -134,12 +138,13 @@ class ProtectionRuleRoutes:
             rule = await self._store.create(place.project.id, kind, pattern, *levels)
         except ProtectionTaken as error:
             raise Unprocessable(str(error)) from error
+        self._note(call, EventKind.CREATE, place, rule, after=tell_rule(rule))
         return one(_document(place, rule), 201)
 
     async def update(self, of: str, call: Call[RuleShape]) -> Response:
         """Change a protection rule; an empty level is none. Immutable tags are not changed, but deleted and made."""
         place, wanted = await self._find(call), call.parameters
-        rule = await self._get(of, place, call)
+        former = rule = await self._get(of, place, call)
         if rule.kind is ProtectionKind.IMMUTABLE:
             raise Forbidden("a rule for immutable tags cannot be changed: delete it, and make another one")
         pattern = _stored_pattern(place, rule.kind, wanted.pattern) if wanted.pattern else rule.pattern
@@ -149,6 +154,7 @@ class ProtectionRuleRoutes:
             raise Unprocessable(str(error)) from error
         except ProtectionUnknown as error:
             raise ResourceUnknown(RULE, str(error)) from error
+        self._note(call, EventKind.UPDATE, place, rule, before=tell_rule(former), after=tell_rule(rule))
         return one(_document(place, rule))
 
     async def delete(self, of: str, call: Call[NoParameters]) -> Response:
@@ -161,7 +167,11 @@ class ProtectionRuleRoutes:
             await self._store.delete(place.project.id, rule.id)
         except ProtectionUnknown as error:
             raise ResourceUnknown(RULE, str(error)) from error
+        self._note(call, EventKind.DELETE, place, rule, before=tell_rule(rule))
         return no_content()
+
+    def _note(self, call: "Call[Any]", kind: EventKind, place: ProjectPlace, rule: ProtectionRule, **told: str) -> None:
+        self._audited.changed(call, kind, Subject.PROTECTION_RULE, place.project.path, str(rule.id), **told)
 
     async def _find(self, call: "Call[Any]", action: Action = Action.ADMIN) -> ProjectPlace:
         place = await self._places.project(call.path["id"], call.principal, action)

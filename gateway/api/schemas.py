@@ -83,6 +83,11 @@ _FIELDS: Mapping[str, str] = {
     "ProjectAllowance": "source_project_id:integer target_project_id:integer",
     "GroupAllowance": "source_project_id:integer target_group_id:integer",
     "NewDeployToken": f"{_DEPLOY_TOKEN} token:string",
+    "AuditEvent": "id:integer author_id:integer entity_id:integer? entity_type:string? entity_path:string "
+    "event_name:string details:AuditDetails created_at:time",
+    "AuditDetails": "author_name:string? custom_message:string entity_path:string target_id:string target_type:string "
+    "target_details:string from:string? to:string? tag:string? digest:string? surface:string ip_address:string? "
+    "request_id:string?",
     "Version": "version:string revision:string",
     "Metadata": "version:string revision:string kas:object enterprise:boolean",
     "Refusal": "message:any* error:string* error_description:string* scope:string*",
@@ -109,6 +114,7 @@ _LISTS: Mapping[str, str] = {
     "Jobs": "Job",
     "AllowedProjects": "AllowedProject",
     "AllowedGroups": "AllowedGroup",
+    "AuditEvents": "AuditEvent",
 }
 """Names of lists, and of what they hold."""
 

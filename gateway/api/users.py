@@ -9,11 +9,14 @@ from pydantic import Field
 from starlette.responses import Response
 
 from gateway.api.account_documents import AccountDocuments, is_administrator
+from gateway.api.audited import AuditedChanges
 from gateway.api.errors import Conflicting, Forbidden, ParametersInvalid, ResourceUnknown, ValuesRefused
 from gateway.api.options import ApiOptions
 from gateway.api.responses import no_content, one, page, window_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, Flag, ListShape, NoParameters, SearchText, Shape, Text, is_id, parse_id_cursor
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import tell_user
 from gateway.auth.passwords import hash_password
 from gateway.db.user_lists import UserFilter, UserOrder
 from gateway.directory.user_administration import UserAdministration
@@ -29,7 +32,7 @@ from gateway.namespaces.errors import (
     TreeError,
     UserUnknown,
 )
-from gateway.namespaces.user import UserChanges, check_password
+from gateway.namespaces.user import User, UserChanges, check_password
 
 ALL, ONE = "/users", "/users/{id}"
 USER = "User"
@@ -102,8 +105,15 @@ class UserShape(Shape):
 class Users:
     """Handlers of users."""
 
-    def __init__(self, administration: UserAdministration, documents: AccountDocuments, options: ApiOptions) -> None:
+    def __init__(
+        self,
+        administration: UserAdministration,
+        documents: AccountDocuments,
+        audited: AuditedChanges,
+        options: ApiOptions,
+    ) -> None:
         self._administration = administration
+        self._audited = audited
         self._documents = documents
         self._options = options
 
@@ -162,6 +172,7 @@ class Users:
             password_hash = None if without else await _hash(wanted.password)
             given = UserChanges(wanted.admin, wanted.external, wanted.email, None, password_hash)
             user = await self._administration.create(wanted.username, given)
+        self._audited.changed(call, EventKind.CREATE, Subject.USER, user.name, after=tell_user(user))
         return one(self._documents.user(user, call.principal), 201)
 
     async def update(self, call: Call[UserShape]) -> Response:
@@ -174,13 +185,14 @@ class Users:
             if wanted.username is not None and wanted.username != (await self._administration.get(id)).name:
                 raise ValuesRefused({"username": ["cannot be changed: make another user"]})
             given = UserChanges(wanted.admin, wanted.external, wanted.email, None, await _hash(wanted.password))
-            _, user = await self._administration.update(id, given)
+            user = await self._update(call, id, given)
         return one(self._documents.user(user, call.principal))
 
     async def delete(self, call: Call[NoParameters]) -> Response:
         """Delete a user with the user's memberships and tokens; the namespace must hold no project."""
         with refusals():
-            await self._administration.delete(id_of(call))
+            user = await self._administration.delete(id_of(call))
+        self._audited.changed(call, EventKind.DELETE, Subject.USER, user.name, before=tell_user(user))
         return no_content()
 
     async def block(self, call: Call[NoParameters]) -> Response:
@@ -195,8 +207,14 @@ class Users:
 
     async def _set_blocked(self, call: Call[NoParameters], blocked: bool) -> Response:
         with refusals():
-            await self._administration.update(id_of(call), UserChanges(blocked=blocked))
+            await self._update(call, id_of(call), UserChanges(blocked=blocked))
         return one(True, 201)
+
+    async def _update(self, call: "Call[Any]", id: int, given: UserChanges) -> User:
+        before, user = await self._administration.update(id, given)
+        if user != before:
+            self._audited.updated(call, Subject.USER, user.name, tell_user(before), tell_user(user))
+        return user
 
 
 def id_of(call: "Call[Any]") -> int:

@@ -59,7 +59,7 @@ def _stamp(path: Path) -> object:
 def _log(event: AuditEvent) -> None:
     who = {"who": event.who, "surface": event.surface.value}
     match event.event:
-        case EventKind.DELETE:
+        case EventKind.DELETE if event.subject.is_content:
             log_deletion(event)
         case EventKind.RESTORE:
             log.info("restored", repository=event.path, tag=event.tag, digest=event.digest, **who)
@@ -67,3 +67,6 @@ def _log(event: AuditEvent) -> None:
             log.info("moved", kind=event.subject.value, old=event.former, new=event.path, **who)
         case EventKind.PIN:
             log.info("pinned", kind=event.subject.value, path=event.path, as_of=event.outcome, **who)
+        case EventKind.CREATE | EventKind.UPDATE | EventKind.DELETE:
+            done, kind = event.event.value, event.subject.value
+            log.info("changed", change=done, kind=kind, path=event.path, target=event.target, **who)

@@ -1,4 +1,4 @@
-"""AuditEvent: one thing that was done to content, by whom; values only."""
+"""AuditEvent: one thing that was done to content, or to who may do it, by whom; values only."""
 
 from enum import Enum
 from typing import NamedTuple
@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 class EventKind(Enum):
     """What was done. A `fill` brought content of an upstream into the cache, and an `evict` took some out of it on
-    somebody's request, or by a policy; a `grant` gave a right to a project or group, and a `revoke` took one."""
+    somebody's request, or by a policy; a `grant` gave a right to a project or group, and a `revoke` took one. What is
+    made, changed and deleted otherwise without being content, such as a member, has a `create`, an `update` and a
+    `delete`."""
 
     PULL = "pull"
     PUSH = "push"
@@ -18,6 +20,7 @@ class EventKind(Enum):
     GRANT = "grant"
     REVOKE = "revoke"
     EVICT = "evict"
+    CREATE = "create"
     UPDATE = "update"
 
 
@@ -31,6 +34,21 @@ class Subject(Enum):
     PROJECT = "project"
     GROUP = "group"
     TOKEN = "token"
+    USER = "user"
+    MEMBER = "member"
+    PERSONAL_TOKEN = "personal token"
+    DEPLOY_TOKEN = "deploy token"
+    PROTECTION_RULE = "protection rule"
+    CLEANUP_POLICY = "cleanup policy"
+    WEBHOOK = "webhook"
+
+    @property
+    def is_content(self) -> bool:
+        """Whether it is something that is pulled, or what holds that."""
+        return self in _CONTENT
+
+
+_CONTENT = frozenset({Subject.MANIFEST, Subject.TAG, Subject.BLOB, Subject.REPOSITORY})
 
 
 class Surface(Enum):
@@ -49,10 +67,12 @@ class AuditEvent(NamedTuple):
     """One event. None means that there is no such thing, or that it is not known.
 
     `at`: seconds since 1970. `path`: the repository as the main address names it; of a fill, the upstream and the image
-    there, and of a move the new path. `former`: the digest that a pushed or restored tag pointed to before, the path of
-    what has moved, or the moment of an earlier pin. `who`: whose credential was accepted, by names and numbers that are
-    no secrets. `user`: the name of that user or deploy token alone. `client`: the address of the client. `outcome`: as
-    X-Cache, of a pin its moment, and of a right what was given or taken.
+    there, of a move the new path, and of what is no content the group, project or user that has it. `former`: the
+    digest that a pushed or restored tag pointed to before, the path of what has moved, the moment of an earlier pin, or
+    the properties that an update has changed. `who`: whose credential was accepted, by names and numbers that are no
+    secrets. `user`: the name of that user or deploy token alone. `client`: the address of the client. `outcome`: as
+    X-Cache, of a pin its moment, of a right what was given or taken, and of what was made or changed its properties.
+    `target`: of what a path has several, which one: the name of a member, or the number and name of a token.
     """
 
     at: float
@@ -68,3 +88,20 @@ class AuditEvent(NamedTuple):
     client: str | None = None
     outcome: str | None = None
     request_id: str | None = None
+    target: str | None = None
+
+    @property
+    def ends(self) -> tuple[str | None, str | None]:
+        """What was there before, and what is there since."""
+        match self.event:
+            case EventKind.PUSH | EventKind.RESTORE:
+                return self.former, self.digest
+            case EventKind.DELETE:
+                return self.digest or self.former, None
+            case EventKind.MOVE:
+                return self.former, self.path
+            case EventKind.REVOKE:
+                return self.outcome, None
+            case EventKind.PIN | EventKind.CREATE | EventKind.UPDATE | EventKind.GRANT:
+                return self.former, self.outcome
+        return None, None

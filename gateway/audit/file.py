@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cache.runtime.disk import disk_space
 from cache.sqlite import DatabaseUnusable, alone, create, explained
@@ -35,6 +35,8 @@ _SPARE_PAGES = 512
 
 _PRAGMAS = (f"page_size={_PAGE_BYTES}", "auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=OFF")
 _COLUMNS = AuditEvent._fields
+_LATER = ("target",)
+"""Columns that files of earlier versions lack."""
 _LIST = ", ".join(f'"{name}"' for name in _COLUMNS)
 _TABLE = f"CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, {_LIST})"
 _INDEX = "CREATE INDEX IF NOT EXISTS ix_events_at ON events (at)"
@@ -53,14 +55,25 @@ class AuditLimits:
 
 @dataclass(frozen=True, slots=True)
 class AuditQuery:
-    """Which events are wanted; None for all. `since`: seconds since 1970. `path`: with all below it."""
+    """Which events are wanted; None for all. `since`, `until`: seconds since 1970. `path`: with all below it. `number`:
+    the one event of this number."""
 
     since: float | None = None
+    until: float | None = None
     event: EventKind | None = None
     user: str | None = None
     path: str | None = None
     tag: str | None = None
     digest: str | None = None
+    number: int | None = None
+
+
+class EventPosition(NamedTuple):
+    """Where an event stands in the order of events: its time, and its number, by which events of one time are told
+    apart."""
+
+    at: float
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,11 @@ class WrittenEvent:
     id: int
     event: AuditEvent
 
+    @property
+    def position(self) -> EventPosition:
+        """Where the event stands in the order of events."""
+        return EventPosition(self.event.at, self.id)
+
 
 class AuditFile:
     """Access to `audit.db`. All methods block, and raise DatabaseUnusable."""
@@ -89,6 +107,11 @@ class AuditFile:
         self._limits = limits
         self._clock = clock
         self._steady = SteadyClock(clock)
+
+    @property
+    def path(self) -> Path:
+        """The file that is read."""
+        return self._path
 
     def append(self, events: Sequence[AuditEvent]) -> Appended:
         """Append events, and delete some of those that are too old or too many.
@@ -115,6 +138,8 @@ class AuditFile:
             connection.execute("BEGIN IMMEDIATE")
             with connection:
                 connection.execute(_TABLE)
+                for name in _missing_columns(connection):
+                    connection.execute(f'ALTER TABLE events ADD COLUMN "{name}"')
                 connection.execute(_INDEX)
                 for start in range(0, len(events), _ROWS_AT_ONCE):
                     rows = events[start : start + _ROWS_AT_ONCE]
@@ -150,23 +175,33 @@ class AuditFile:
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
 
-def read_events(path: Path, query: AuditQuery, after: WrittenEvent | None, limit: int) -> list[WrittenEvent]:
-    """Read at most `limit` of the events that are wanted, the earliest first; those after one that was read before.
+def read_events(
+    path: Path,
+    query: AuditQuery,
+    after: EventPosition | None,
+    limit: int,
+    *,
+    latest_first: bool = False,
+    offset: int = 0,
+) -> list[WrittenEvent]:
+    """Read at most `limit` of the events that are wanted, in their order; those after a position, or the first ones.
 
-    Blocks. Raises DatabaseUnusable.
+    `latest_first`: whether the order is turned round. `offset`: events that are left out before. Blocks. Raises
+    DatabaseUnusable.
     """
     if not path.exists():
         return []
     conditions, values = _conditions(query)
     if after is not None:
-        conditions.append("(at, id) > (?, ?)")
-        values += [after.event.at, after.id]
+        conditions.append(f"(at, id) {'<' if latest_first else '>'} (?, ?)")
+        values += after
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    statement = f"SELECT id, {_LIST} FROM events {where} ORDER BY at, id LIMIT ?"
+    order = "at DESC, id DESC" if latest_first else "at, id"
     with explained(path), closing(sqlite3.connect(path, timeout=5)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchall():
+        if not (columns := _read_list(connection)):
             return []
-        rows = connection.execute(statement, (*values, limit)).fetchall()
+        statement = f"SELECT id, {columns} FROM events {where} ORDER BY {order} LIMIT ? OFFSET ?"
+        rows = connection.execute(statement, (*values, limit, offset)).fetchall()
     try:
         return [WrittenEvent(number, _event(*row)) for number, *row in rows]
     except ValueError as error:
@@ -182,17 +217,30 @@ def read_later(path: Path, surface: Surface, after: int | None) -> tuple[int, li
     if not path.exists():
         return 0, []
     with explained(path), closing(sqlite3.connect(path, timeout=5)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchall():
+        if not (columns := _read_list(connection)):
             return 0, []
         [last] = connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
         if after is None or after == last:
             return last, []
-        later = f"SELECT {_LIST} FROM events WHERE id > ? AND id <= ? AND surface = ? ORDER BY id"
+        later = f"SELECT {columns} FROM events WHERE id > ? AND id <= ? AND surface = ? ORDER BY id"
         rows = connection.execute(later, (after if after < last else 0, last, surface.value)).fetchall()
     try:
         return last, [_event(*row) for row in rows]
     except ValueError as error:
         raise DatabaseUnusable(f"{path} holds what this version does not know ({error}): use a newer one") from error
+
+
+def _read_list(connection: sqlite3.Connection) -> str:
+    """The columns of an event in a file, as a statement reads them; empty where it holds no table of events."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchall():
+        return ""
+    missing = _missing_columns(connection)
+    return ", ".join("NULL" if name in missing else f'"{name}"' for name in _COLUMNS)
+
+
+def _missing_columns(connection: sqlite3.Connection) -> list[str]:
+    present = {row[1] for row in connection.execute("PRAGMA table_info(events)")}
+    return [name for name in _LATER if name not in present]
 
 
 def _conditions(query: AuditQuery) -> tuple[list[str], list[Any]]:
@@ -201,6 +249,12 @@ def _conditions(query: AuditQuery) -> tuple[list[str], list[Any]]:
     if query.since is not None:
         conditions.append("at >= ?")
         values.append(query.since)
+    if query.until is not None:
+        conditions.append("at <= ?")
+        values.append(query.until)
+    if query.number is not None:
+        conditions.append("id = ?")
+        values.append(query.number)
     if query.path is not None:
         conditions.append("(path = ? OR path >= ? AND path < ?)")
         values += [query.path, f"{query.path}/", f"{query.path}0"]  # the sign after the slash

@@ -10,7 +10,7 @@ import structlog
 from cache.runtime.throttle import LogThrottle
 from cache.sqlite import DatabaseUnusable
 from gateway.audit.event import AuditEvent
-from gateway.audit.file import AuditFile
+from gateway.audit.file import AuditFile, AuditQuery, EventPosition, WrittenEvent, read_events
 
 log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ Counted = Callable[[int, int], None]
 
 
 class AuditLog:
-    """Takes events from any thread. No method raises anything."""
+    """Takes events from any thread. Whoever notes something is raised nothing."""
 
     def __init__(
         self, file: AuditFile | None, counted: Counted = lambda written, dropped: None, max_pending: int = MAX_PENDING
@@ -42,6 +42,15 @@ class AuditLog:
     def is_kept(self) -> bool:
         """Whether events are kept at all."""
         return self._file is not None
+
+    def read(
+        self, query: AuditQuery, after: EventPosition | None, limit: int, *, latest_first: bool, offset: int = 0
+    ) -> list[WrittenEvent]:
+        """Read events that are written, as `read_events` does; none where no log is kept. Blocks. Raises
+        DatabaseUnusable."""
+        if self._file is None:
+            return []
+        return read_events(self._file.path, query, after, limit, latest_first=latest_first, offset=offset)
 
     def note(self, event: AuditEvent) -> None:
         """Note an event; where too many wait, the oldest of them is dropped."""

@@ -31,11 +31,3 @@ def tell_new_secret(before: Group, after: Group) -> str | None:
 def tell_policy(policy: ImageTtlPolicy) -> str:
     """After how many days a policy purges."""
     return f"image TTL policy {'on' if policy.enabled else 'off'}, {policy.ttl} days"
-
-
-def differences(before: str, after: str) -> tuple[str | None, str | None]:
-    """The facts of two texts that are not in the other one; None for none."""
-    former, present = before.split(", "), after.split(", ")
-    gone = [fact for fact in former if fact not in present]
-    new = [fact for fact in present if fact not in former]
-    return ", ".join(gone) or None, ", ".join(new) or None

@@ -25,6 +25,9 @@ from gateway.namespaces.image_text import parse_image
 
 app = plain_app()
 
+_MADE = (EventKind.PIN, EventKind.CREATE, EventKind.UPDATE)
+"""Kinds of events whose outcome is what something is since."""
+_CHANGES = (EventKind.CREATE, EventKind.UPDATE, EventKind.DELETE)
 _COLUMNS = ["at", "who", "event", "path", "digest", "from", "to"]
 
 
@@ -87,13 +90,13 @@ async def _read_pages(path: Path, query: AuditQuery) -> AsyncGenerator[Sequence[
     page = read_events(path, query, None, PAGE_SIZE)
     yield page
     while len(page) == PAGE_SIZE:
-        page = read_events(path, query, page[-1], PAGE_SIZE)
+        page = read_events(path, query, page[-1].position, PAGE_SIZE)
         yield page
 
 
 def _document(written: WrittenEvent) -> Document:
     event = written.event
-    former, latter = _ends(event)
+    former, latter = event.ends
     return {
         "at": format_moment(datetime.fromtimestamp(event.at, UTC)),
         "who": event.who,
@@ -104,34 +107,27 @@ def _document(written: WrittenEvent) -> Document:
         "from": former,
         "to": latter,
         "subject": event.subject.value,
+        "target": event.target,
         "surface": event.surface.value,
         "user": event.user,
         "client": event.client,
-        "outcome": None if event.event is EventKind.PIN else event.outcome,
+        "outcome": None if event.event in _MADE else event.outcome,
         "request_id": event.request_id,
     }
 
 
 def _row(written: WrittenEvent, now: datetime) -> Sequence[str]:
     event = written.event
-    is_digest = event.event not in (EventKind.MOVE, EventKind.PIN)
-    shown = {name: _short(text) if is_digest else text for name, text in zip(("from", "to"), _ends(event), strict=True)}
-    shown |= {"digest": _short(event.digest), "path": f"{event.path}:{event.tag}" if event.tag else event.path}
+    is_digest = event.subject.is_content and event.event not in (EventKind.MOVE, *_MADE)
+    shown = {name: _short(text) if is_digest else text for name, text in zip(("from", "to"), event.ends, strict=True)}
+    path = f"{event.path}:{event.tag}" if event.tag else event.path
+    what = "" if event.event not in _CHANGES or event.subject.is_content else f" ({_subject_of(event)})"
+    shown |= {"digest": _short(event.digest), "path": f"{path}{what}"}
     return readable.row({**_document(written), **shown}, _COLUMNS, now)
 
 
-def _ends(event: AuditEvent) -> tuple[str | None, str | None]:
-    """What was there before an event, and what is after it."""
-    match event.event:
-        case EventKind.PUSH | EventKind.RESTORE:
-            return event.former, event.digest
-        case EventKind.DELETE:
-            return event.digest, None
-        case EventKind.MOVE:
-            return event.former, event.path
-        case EventKind.PIN:
-            return event.former, event.outcome
-    return None, None
+def _subject_of(event: AuditEvent) -> str:
+    return event.subject.value if event.target is None else f"{event.subject.value} {event.target}"
 
 
 def _short(digest: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Deletions, restores, moves and pins by commands, as events of the audit log."""
+"""What commands make, change, delete, restore, move and pin, as events of the audit log."""
 
 import os
 import time
@@ -10,6 +10,7 @@ from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.sqlite import DatabaseUnusable
 from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
+from gateway.audit.told import differences
 from gateway.cli.owner import name_of_user
 from gateway.cli.refusals import complain
 from gateway.db.moves import Moved
@@ -59,6 +60,28 @@ def note_pin(settings: Settings, subject: Subject, path: str, before: datetime |
     former, latter = (None if at is None else format_moment(at) for at in (before, moment))
     event = AuditEvent(time.time(), EventKind.PIN, subject, Surface.COMMAND, path, former=former, who=who_commands())
     append_events(settings, [event._replace(outcome=latter)])
+
+
+def note_change(
+    settings: Settings,
+    kind: EventKind,
+    subject: Subject,
+    path: str,
+    target: str | None = None,
+    *,
+    before: str | None = None,
+    after: str | None = None,
+) -> None:
+    """Note that something was made, changed or deleted that is no content, as `note_deletions` does a deletion. `path`:
+    of the group, project or user that has it; `target`: which one it is there."""
+    event = AuditEvent(time.time(), kind, subject, Surface.COMMAND, path, former=before, outcome=after)
+    append_events(settings, [event._replace(who=who_commands(), target=target)])
+
+
+def note_differences(settings: Settings, subject: Subject, path: str, before: str, after: str) -> None:
+    """Note an update, and which facts it has changed. `before`, `after`: facts, as `differences` compares them."""
+    former, present = differences(before, after)
+    note_change(settings, EventKind.UPDATE, subject, path, before=former, after=present)
 
 
 def _restored(subject: Subject, path: str) -> AuditEvent:

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import name_token, tell_token
+from gateway.cli.audited import note_change
 from gateway.cli.credential_texts import (
     CredentialId,
     Expires,
@@ -25,7 +28,7 @@ from gateway.cli.refusals import Refused
 from gateway.cli.session import Session, with_session
 from gateway.db import deploy_tokens, groups, paths, projects
 from gateway.db.connection import Connection
-from gateway.directory.token_administration import DeployTokenAdministration
+from gateway.directory.token_administration import DeployTokenAdministration, Issued
 from gateway.namespaces.credentials import DeployToken, Scope
 from gateway.namespaces.node import NodeKey, NodeKind
 from gateway.settings.tables import Settings
@@ -75,8 +78,12 @@ class TokenOptions:
 @with_session
 def create(session: Session, node: NodeOptions, options: TokenOptions) -> None:
     """Create a token, which is shown this once; it does not expire unless that is given."""
-    document, secret = asyncio.run(_create(session.settings, node, options))
-    print_token(session, "created deploy token", document, secret)
+    now = datetime.now(UTC)
+    made, path = asyncio.run(_create(session.settings, node, options, now))
+    token = made.token
+    told = tell_token(token)
+    note_change(session.settings, EventKind.CREATE, Subject.DEPLOY_TOKEN, path, name_token(token), after=told)
+    print_token(session, "created deploy token", _document(token, path, now), made.secret)
 
 
 @app.command("list")
@@ -91,12 +98,16 @@ def list_all(session: Session, node: NodeOptions) -> None:
 def revoke(session: Session, token_id: CredentialId) -> None:
     """End a token now, and for ever, with the secrets that stand for it in jobs; it stays in the list."""
     now = datetime.now(UTC)
-    print_token(session, "revoked deploy token", asyncio.run(_revoke(session.settings, token_id, now)))
+    token, path = asyncio.run(_revoke(session.settings, token_id, now))
+    told = tell_token(token)
+    note_change(session.settings, EventKind.DELETE, Subject.DEPLOY_TOKEN, path, name_token(token), before=told)
+    print_token(session, "revoked deploy token", _document(token, path, now))
 
 
-async def _create(settings: Settings, node: NodeOptions, options: TokenOptions) -> tuple[Document, str]:
-    """Make a token; returns its document, and its secret."""
-    now = datetime.now(UTC)
+async def _create(
+    settings: Settings, node: NodeOptions, options: TokenOptions, now: datetime
+) -> tuple[Issued[DeployToken], str]:
+    """Make a token; returns it with the path of its project or group."""
     ends = moment_of(options.expires, now)
     async with open_existing(settings) as database:
         key = await database.query(node.find)
@@ -105,7 +116,7 @@ async def _create(settings: Settings, node: NodeOptions, options: TokenOptions) 
         administration = DeployTokenAdministration(database, lambda: now)
         made = await administration.create(key, options.name, options.username, options.scope, ends)
         path = await database.query(partial(paths.get_of, key=key))
-        return _document(made.token, path.path, now), made.secret
+        return made, path.path
 
 
 async def _list(settings: Settings, node: NodeOptions, now: datetime) -> list[Document]:
@@ -115,11 +126,12 @@ async def _list(settings: Settings, node: NodeOptions, now: datetime) -> list[Do
     return [_document(token, places[token.node], now) for token in listed]
 
 
-async def _revoke(settings: Settings, token_id: int, now: datetime) -> Document:
+async def _revoke(settings: Settings, token_id: int, now: datetime) -> tuple[DeployToken, str]:
+    """End a token; returns it with the path of its project or group."""
     async with open_existing(settings) as database:
         token = await DeployTokenAdministration(database, lambda: now).revoke(token_id)
         path = await database.query(partial(paths.get_of, key=token.node))
-        return _document(token, path.path, now)
+        return token, path.path
 
 
 def _document(token: DeployToken, path: str, now: datetime) -> Document:

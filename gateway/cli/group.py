@@ -12,8 +12,9 @@ import typer
 from cache.index.admin import CacheAdmin
 from cache.policy.gate import OPEN
 from cache.sqlite import DatabaseUnusable
-from gateway.audit.event import Subject
-from gateway.cli.audited import note_pin
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import tell_group
+from gateway.cli.audited import note_change, note_differences, note_pin
 from gateway.cli.folder import open_existing, open_made, read_groups
 from gateway.cli.gate_options import GateOptions
 from gateway.cli.input_file import InputFile, input_file
@@ -151,6 +152,7 @@ def create(session: Session, path: GroupPath, options: GroupOptions, gate: GateO
     """Create a group; the group above it must exist."""
     change = _Change.of(options, gate, session.settings)
     group, has_members = asyncio.run(_create(session.settings, parse_group_path(path), change))
+    note_change(session.settings, EventKind.CREATE, Subject.GROUP, path, after=tell_group(group))
     warn_of_host(path)
     _print_done(session, group, "created")
     _warn_of_cooldown(session, group, gate)
@@ -191,6 +193,8 @@ def update(
     """Change the given properties of a group; the others stay. A running server applies them to its next request."""
     change = _Change.of(options, gate, session.settings)
     before, group = asyncio.run(_update(session.settings, path, change, as_of))
+    if group != before:
+        note_differences(session.settings, Subject.GROUP, path, tell_group(before), tell_group(group))
     if as_of is not None:
         note_pin(session.settings, Subject.GROUP, path, before.as_of, group.as_of)
     told = _told(before, group, change)
@@ -212,6 +216,7 @@ def move_group(session: Session, old: OldPathArgument, new: NewPathArgument) -> 
 def delete(session: Session, path: GroupPath) -> None:
     """Delete a group that holds no other group and no project."""
     group = asyncio.run(_delete(session.settings, path))
+    note_change(session.settings, EventKind.DELETE, Subject.GROUP, path, before=tell_group(group))
     _print_done(session, group, "deleted")
 
 

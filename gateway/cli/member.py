@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import tell_role
+from gateway.cli.audited import note_change
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Document, print_table
 from gateway.cli.plain_options import plain_app
@@ -58,6 +61,8 @@ def add(
         raise typer.BadParameter(str(error)) from error
     expires_at = None if expires is None else parse_expiry(expires, now)
     shown, before = asyncio.run(_add(session.settings, path, user, parsed, expires_at, now))
+    kind, former = (EventKind.CREATE, None) if before is None else (EventKind.UPDATE, _told(before))
+    note_change(session.settings, kind, Subject.MEMBER, path, user, before=former, after=_told(shown))
     if before is None:
         _print_done(session, shown, "added")
         return
@@ -79,7 +84,9 @@ def list_all(session: Session, path: NodePath) -> None:
 @with_session
 def remove(session: Session, path: NodePath, user: MemberName) -> None:
     """Remove a member; roles from above stay."""
-    _print_done(session, asyncio.run(_remove(session.settings, path, user)), "removed")
+    shown = asyncio.run(_remove(session.settings, path, user))
+    note_change(session.settings, EventKind.DELETE, Subject.MEMBER, path, user, before=_told(shown))
+    _print_done(session, shown, "removed")
 
 
 async def _add(
@@ -121,9 +128,12 @@ async def _remove(settings: Settings, path: str, name: str) -> _Shown:
 
 
 def _print_done(session: Session, shown: _Shown, done: str) -> None:
-    end = "does not expire" if shown.expires_at is None else f"expires {format_moment(shown.expires_at)}"
-    text = f"{done} member {shown.user} of {shown.source}: {shown.role.word}, {end}"
+    text = f"{done} member {shown.user} of {shown.source}: {_told(shown)}"
     session.print(_document(shown), lambda: print(text))
+
+
+def _told(shown: _Shown) -> str:
+    return tell_role(shown.role, shown.expires_at)
 
 
 def _changeable(shown: _Shown) -> Document:

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from gateway.audit.event import Subject
-from gateway.cli.audited import Deletion, note_deletions, note_pin
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import tell_project
+from gateway.cli.audited import Deletion, note_change, note_deletions, note_differences, note_pin
 from gateway.cli.cleanup_options import CleanupOptions
 from gateway.cli.folder import open_existing, open_made, place_to_list, read_pages
 from gateway.cli.moving import NewPathArgument, OldPathArgument, move, print_moved
@@ -100,6 +101,7 @@ class _Shown:
 def create(session: Session, path: ProjectPath, options: ProjectOptions) -> None:
     """Create a project; the group or user above it must exist."""
     shown = asyncio.run(_create(session.settings, parse_project_path(path), options))
+    note_change(session.settings, EventKind.CREATE, Subject.PROJECT, path, after=_audited(shown))
     warn_of_host(path)
     _print_done(session, shown, "created")
 
@@ -131,6 +133,10 @@ def update(
 ) -> None:
     """Change the given properties of a project; the others stay. A running server applies them to its next request."""
     updated = asyncio.run(_update(session.settings, path, options, cleanup, as_of))
+    if _audited(updated[0]) != _audited(updated[1]):
+        note_differences(session.settings, Subject.PROJECT, path, *map(_audited, updated))
+    if cleanup.are_given:
+        note_change(session.settings, EventKind.UPDATE, Subject.CLEANUP_POLICY, path)
     if as_of is not None:
         note_pin(session.settings, Subject.PROJECT, path, *(one.project.pinned_at for one in updated))
     before, shown = map(_full_document, updated)
@@ -153,6 +159,7 @@ def delete(session: Session, path: ProjectPath) -> None:
     """Delete a project with its repositories, memberships, deploy tokens and jobs."""
     shown, held = asyncio.run(_delete(session.settings, path))
     note_deletions(session.settings, [Deletion(repository) for repository in held])
+    note_change(session.settings, EventKind.DELETE, Subject.PROJECT, path, before=_audited(shown))
     repositories = "its repository" if len(held) == 1 else f"its {len(held)} repositories"
     _print_done(session, shown, "deleted", f"; only a backup brings {repositories} back" if held else "")
 
@@ -214,6 +221,12 @@ def _print_done(session: Session, shown: _Shown, done: str, more: str = "") -> N
     path, visibility, registry = _row(shown.project)
     text = f"{done} project {path}: {visibility}, container registry {registry}{more}"
     session.print(_full_document(shown), lambda: print(text))
+
+
+def _audited(shown: _Shown) -> str:
+    """What the audit log says of a project."""
+    allowed = [f"jobs of {path}" for path in shown.job_allow]
+    return ", ".join([tell_project(shown.project), *allowed])
 
 
 def _row(project: Project) -> tuple[str, ...]:

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import tell_rule
+from gateway.cli.audited import note_change
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Document, print_columns
 from gateway.cli.plain_options import plain_app
@@ -63,6 +66,8 @@ def protect(
     [(kind, pattern)] = named
     levels = _parse_level("--push", push), _parse_level("--delete", delete)
     project, rule = asyncio.run(_create(session.settings, path, kind, pattern, *levels))
+    told = tell_rule(rule)
+    note_change(session.settings, EventKind.CREATE, Subject.PROTECTION_RULE, path, str(rule.id), after=told)
     document = _document(project, rule)
     session.print(document, lambda: print(f"made {kind} rule {rule.id} of project {path}: {document['pattern']}"))
 
@@ -85,6 +90,8 @@ def unprotect(
 ) -> None:
     """Delete a protection rule of a project."""
     project, rule = asyncio.run(_delete(session.settings, path, rule_id))
+    told = tell_rule(rule)
+    note_change(session.settings, EventKind.DELETE, Subject.PROTECTION_RULE, path, str(rule.id), before=told)
     document = _document(project, rule)
     session.print(
         document, lambda: print(f"deleted {rule.kind} rule {rule.id} of project {path}: {document['pattern']}")

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import name_token, tell_token
+from gateway.cli.audited import note_change
 from gateway.cli.credential_texts import (
     CredentialId,
     Expires,
@@ -41,6 +44,8 @@ def create(session: Session, user: Owner, scope: Scopes, name: TokenName, expire
     """Create a token, which is shown this once; it expires within 365 days, the default."""
     now = datetime.now(UTC)
     made = asyncio.run(_create(session.settings, user, name, scope, moment_of(expires, now), now))
+    told = tell_token(made.token)
+    note_change(session.settings, EventKind.CREATE, Subject.PERSONAL_TOKEN, user, name_token(made.token), after=told)
     print_token(session, "created personal access token", _document(made.token, user, now), made.secret)
 
 
@@ -59,7 +64,10 @@ def list_all(
 def revoke(session: Session, token_id: CredentialId) -> None:
     """End a token now, and for ever; it stays in the list."""
     now = datetime.now(UTC)
-    print_token(session, "revoked personal access token", asyncio.run(_revoke(session.settings, token_id, now)))
+    token, user = asyncio.run(_revoke(session.settings, token_id, now))
+    told = tell_token(token)
+    note_change(session.settings, EventKind.DELETE, Subject.PERSONAL_TOKEN, user, name_token(token), before=told)
+    print_token(session, "revoked personal access token", _document(token, user, now))
 
 
 async def _create(
@@ -78,11 +86,12 @@ async def _list(settings: Settings, username: str | None, now: datetime) -> list
     return [_document(token, names[_owner(token)], now) for token in listed]
 
 
-async def _revoke(settings: Settings, token_id: int, now: datetime) -> Document:
+async def _revoke(settings: Settings, token_id: int, now: datetime) -> tuple[PersonalToken, str]:
+    """End a token; returns it with the name of its user."""
     async with open_existing(settings) as database:
         token = await PersonalTokenAdministration(database, lambda: now).revoke(token_id)
         user = await database.query(partial(users.get_by_id, id=token.user_id))
-        return _document(token, user.name, now)
+        return token, user.name
 
 
 def _owner(token: PersonalToken) -> NodeKey:

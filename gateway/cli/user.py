@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import tell_user
+from gateway.cli.audited import note_change, note_differences
 from gateway.cli.folder import open_existing, open_made, read_pages
 from gateway.cli.input_file import InputFile, input_file
 from gateway.cli.output import Document, print_values
@@ -81,6 +84,7 @@ def create(session: Session, name: UserName, options: UserOptions) -> None:
     """Create a user; one without a password can only use tokens."""
     parse_user_name(name)
     user = asyncio.run(_create(session.settings, name, options.changes()))
+    note_change(session.settings, EventKind.CREATE, Subject.USER, user.name, after=tell_user(user))
     warn_of_host(name)
     _print_done(session, user, "created")
 
@@ -106,6 +110,8 @@ def show(session: Session, name: UserName) -> None:
 def update(session: Session, name: UserName, options: UserOptions) -> None:
     """Change the given properties of a user; the others stay. A running server applies them to its next request."""
     before, user = asyncio.run(_update(session.settings, name, options.changes()))
+    if user != before:
+        note_differences(session.settings, Subject.USER, user.name, tell_user(before), tell_user(user))
     told = changes(_shown(before), _shown(user), datetime.now(UTC))
     session.print(_document(user), lambda: print(f"updated user {name}: {told}"))
 
@@ -115,6 +121,7 @@ def update(session: Session, name: UserName, options: UserOptions) -> None:
 def delete(session: Session, name: UserName) -> None:
     """Delete a user with the user's memberships and tokens; the namespace must hold no project."""
     user = asyncio.run(_delete(session.settings, name))
+    note_change(session.settings, EventKind.DELETE, Subject.USER, user.name, before=tell_user(user))
     _print_done(session, user, "deleted")
 
 

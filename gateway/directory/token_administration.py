@@ -105,8 +105,9 @@ class PersonalTokenAdministration:
 
         return await self._database.transact(revoke)
 
-    async def note_reuse(self, secret: str) -> None:
-        """Revoke what took the place of a token that was revoked, and by whose secret a rotation is requested.
+    async def note_reuse(self, secret: str) -> list[PersonalToken]:
+        """Revoke what took the place of a token that was revoked, and by whose secret a rotation is requested; return
+        what was revoked.
 
         Either its owner or somebody else has that token without knowing of the rotation, so one of the two has taken it
         from the other, and nobody can tell who (GitLab, "Automatic reuse detection").
@@ -114,7 +115,7 @@ class PersonalTokenAdministration:
 
         token = await self._database.query(partial(personal_tokens.find_by_hash, secret_hash=hash_secret(secret)))
         if token is None or token.revoked_at is None:
-            return
+            return []
         reused, now = token, self._clock()
 
         async def revoke(connection: Connection) -> list[PersonalToken]:
@@ -122,8 +123,10 @@ class PersonalTokenAdministration:
             await bots.retire(connection, reused.user_id, now)
             return family
 
-        for revoked in await self._database.transact(revoke):
+        every = await self._database.transact(revoke)
+        for revoked in every:
             log.warning("rotated_token_reused", token=token.id, revoked=revoked.id, user_id=token.user_id)
+        return every
 
 
 class DeployTokenAdministration:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.long
 NO_ID = 999_999
 CHANGED = ("push", "delete-tag", "manage")
 """Rights to change repositories; those that are named have an id that none has, so that nothing is changed."""
-PLACED = ("know", "pull", "push", "delete-tag", "manage", "admin", "own", "members", "jobs")
+PLACED = ("know", "pull", "push", "delete-tag", "manage", "admin", "own", "members", "jobs", "audit")
 """Rights at a project."""
 CELLS_OF = {"anywhere": "pull", "members": "know"}
 """Rights of which each has the cells of another one, but is for nobody without a token."""
@@ -190,6 +190,8 @@ def shows_allowed(answer: Answer, route: str) -> bool:
     if route in UNKNOWN or route.endswith("{user_id}"):
         what = UNKNOWN.get(route, "Member")
         return (answer.status, document) == (404, {"message": f"404 {what} Not Found"})
+    if route.endswith("{event_id}"):
+        return (answer.status, document) == (404, {"message": "404 Audit Event Not Found"})
     if route.endswith("{protection_rule_id}"):
         return (answer.status, document) == (404, {"message": "404 Protection Rule Not Found"})
     if route.startswith("POST") and "/protection/" in route:  # whose pattern is not given
@@ -220,6 +222,7 @@ def path_of(rig: Rig, row: str, route: str) -> str:
         protection_rule_id=NO_ID,
         job_id=NO_ID,
         target_id=NO_ID,
+        event_id=NO_ID,
     )
 
 
@@ -339,7 +342,8 @@ def test_each_route_of_a_group_is_for_whom_the_table_says(rig: Rig) -> None:
                 if outcome is Outcome.YES and route in DISPOSALS:
                     continue
                 headers = [("PRIVATE-TOKEN", secrets[column])] if column != "anonymous" else []
-                path = "/api/v4" + route.split()[1].format(id=f"grouped-in-{row}", user_id=NO_ID, image="absent")
+                values = {"id": f"grouped-in-{row}", "user_id": NO_ID, "event_id": NO_ID, "image": "absent"}
+                path = "/api/v4" + route.split()[1].format(**values)
                 answer = send(client, route, path, headers, row)
                 allowed = outcome is Outcome.YES and shows_allowed(answer, route)
                 assert allowed or shows(outcome, answer, right), (route, row, column, outcome, answer)

@@ -53,11 +53,15 @@ def test_each_event_of_a_command_is_logged_once(path: Path, lines: CommandLines)
         path,
         command(EventKind.RESTORE, Subject.TAG, "team/app", tag="v1", digest=DIGEST, former="x"),
         command(EventKind.MOVE, Subject.GROUP, "build/team", former="team"),
+        command(EventKind.UPDATE, Subject.MEMBER, "team", target="alice"),
+        command(EventKind.DELETE, Subject.USER, "bob"),
         command(EventKind.PIN, Subject.PROJECT, "team/app", former="x", outcome="2026-03-04T00:00:00Z"),
     )
     assert logged(lines) == [
         {"event": "restored", "repository": "team/app", "tag": "v1", "digest": DIGEST, **WHO},
         {"event": "moved", "kind": "group", "old": "team", "new": "build/team", **WHO},
+        {"event": "changed", "change": "update", "kind": "member", "path": "team", "target": "alice", **WHO},
+        {"event": "changed", "change": "delete", "kind": "user", "path": "bob", "target": None, **WHO},
         {"event": "pinned", "kind": "project", "path": "team/app", "as_of": "2026-03-04T00:00:00Z", **WHO},
     ]
 

@@ -17,7 +17,7 @@ from cache.sqlite import DatabaseUnusable
 from gateway.audit import file as audit_file
 from gateway.audit import steady_clock
 from gateway.audit.event import AuditEvent, EventKind
-from gateway.audit.file import AuditFile, AuditLimits, AuditQuery, WrittenEvent, read_events
+from gateway.audit.file import AuditFile, AuditLimits, AuditQuery, EventPosition, read_events
 from tests.gateway.audit.samples import DIGEST, delete, pull
 
 DAY = 86400.0
@@ -74,6 +74,8 @@ def test_the_file_is_for_its_owner_alone(path: Path) -> None:
     ("query", "found"),
     [
         (AuditQuery(since=NOW + 1), [1, 2, 3]),
+        (AuditQuery(since=NOW + 1, until=NOW + 2), [1, 2]),
+        (AuditQuery(number=2), [1]),
         (AuditQuery(event=EventKind.DELETE), [3]),
         (AuditQuery(user="bob"), [1]),
         (AuditQuery(user="bo"), []),
@@ -101,11 +103,33 @@ def test_pages_leave_nothing_out_and_repeat_nothing_where_events_have_one_moment
     events = [pull(NOW + number // 4, f"team/app{number}") for number in range(23)]
     opened(path).append(list(reversed(events)))
     found: list[AuditEvent] = []
-    last: WrittenEvent | None = None
+    last: EventPosition | None = None
     while page := read_events(path, ALL, last, 3):
         assert len(page) <= 3
-        found, last = found + [written.event for written in page], page[-1]
+        found, last = found + [written.event for written in page], page[-1].position
     assert sorted(found) == sorted(events) and [event.at for event in found] == sorted(event.at for event in events)
+
+
+def test_the_latest_are_read_first_page_by_page(path: Path) -> None:
+    events = [pull(NOW + number // 4, f"team/app{number}") for number in range(23)]
+    opened(path).append(events)
+    found: list[AuditEvent] = []
+    last: EventPosition | None = None
+    while page := read_events(path, ALL, last, 5, latest_first=True):
+        found, last = found + [written.event for written in page], page[-1].position
+    assert found == list(reversed(events))
+    skipped = read_events(path, ALL, None, 5, latest_first=True, offset=20)
+    assert [written.event for written in skipped] == list(reversed(events[:3]))
+
+
+def test_a_file_of_an_earlier_version_is_read_and_gets_what_it_lacks(path: Path) -> None:
+    before = delete(NOW)
+    opened(path).append([before])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute('ALTER TABLE events DROP COLUMN "target"')
+    assert read(path) == [before]
+    opened(path).append([delete(NOW + 1)._replace(target="alice")])
+    assert [event.target for event in read(path)] == [None, "alice"]
 
 
 def test_processes_append_side_by_side(path: Path) -> None:
@@ -121,7 +145,7 @@ def test_the_whole_page_is_read_while_others_append(path: Path) -> None:
     file.append([pull(NOW + number) for number in range(10)])
     first = read_events(path, ALL, None, 5)
     file.append([pull(NOW + number) for number in range(10, 20)])
-    assert len(read_events(path, ALL, first[-1], 100)) == 15
+    assert len(read_events(path, ALL, first[-1].position, 100)) == 15
 
 
 @pytest.mark.usefixtures("trusted")

@@ -47,6 +47,7 @@ def test_events_are_listed_the_earliest_first(terminal: Terminal) -> None:
         "from": None,
         "to": None,
         "subject": "manifest",
+        "target": None,
         "surface": "registry",
         "user": "alice",
         "client": "192.0.2.7",
@@ -143,12 +144,61 @@ def test_what_commands_delete_is_noted(terminal: Terminal, monkeypatch: pytest.M
     terminal.done("project", "delete", "team/app")
     found = deletions(terminal)
     assert found[:2] == [("tag", "team/app", "v1", str(digest), None), ("repository", "team/app/api", None, None, None)]
-    assert sorted(found[2:]) == [("repository", path, None, None, None) for path in ("team/app", "team/app/web")]
+    held = [("repository", path, None, None, None) for path in ("team/app", "team/app/web")]
+    assert sorted(found[2:]) == [("project", "team/app", None, None, None), *held]
     listed = terminal.json("audit", "list")
     assert {(event["who"], event["surface"], event["user"]) for event in listed} == {
         ("command of carol", "command", None)
     }
-    assert listed[0]["from"] == str(digest)
+    [tag] = [event for event in listed if event["subject"] == "tag"]
+    assert tag["from"] == str(digest)
+
+
+def test_what_commands_change_of_rights_is_noted(terminal: Terminal) -> None:
+    terminal.done("user", "create", "ada")
+    terminal.done("user", "update", "ada", "--admin")
+    terminal.done("group", "create", "team")
+    terminal.done("group", "update", "team", "--visibility", "public")
+    terminal.done("project", "create", "team/app")
+    terminal.done("project", "update", "team/app", "--registry", "private")
+    terminal.done("member", "add", "team", "ada", "reporter")
+    terminal.done("member", "add", "team", "ada", "owner")
+    terminal.done("member", "remove", "team", "ada")
+    token = terminal.json("token", "create", "--user", "ada", "--scope", "api", "--name", "ci")
+    terminal.done("token", "revoke", str(token["id"]))
+    deploy = terminal.json(
+        "deploy-token", "create", "--project", "team/app", "--scope", "read_registry", "--name", "k8s"
+    )
+    terminal.done("deploy-token", "revoke", str(deploy["id"]))
+    terminal.done("project", "protect", "team/app", "--immutable", "v.*")
+    terminal.done("project", "unprotect", "team/app", "1")
+    listed = terminal.json("audit", "list")
+    noted = [(event["event"], event["subject"], event["path"], event["target"]) for event in listed]
+    assert noted == [
+        ("create", "user", "ada", None),
+        ("update", "user", "ada", None),
+        ("create", "group", "team", None),
+        ("update", "group", "team", None),
+        ("create", "project", "team/app", None),
+        ("update", "project", "team/app", None),
+        ("create", "member", "team", "ada"),
+        ("update", "member", "team", "ada"),
+        ("delete", "member", "team", "ada"),
+        ("create", "personal token", "ada", f"{token['id']} (ci)"),
+        ("delete", "personal token", "ada", f"{token['id']} (ci)"),
+        ("create", "deploy token", "team/app", f"{deploy['id']} (k8s)"),
+        ("delete", "deploy token", "team/app", f"{deploy['id']} (k8s)"),
+        ("create", "protection rule", "team/app", "1"),
+        ("delete", "protection rule", "team/app", "1"),
+    ]
+    assert [(listed[place]["from"], listed[place]["to"]) for place in (1, 3, 5, 7)] == [
+        (None, "administrator"),
+        ("visibility private", "visibility public"),
+        ("registry enabled", "registry private"),
+        ("reporter, does not expire", "owner, does not expire"),
+    ]
+    assert token["token"] not in str(listed) and deploy["token"] not in str(listed)
+    assert "update\tteam (member ada)\t" in terminal.done("audit", "list", "--event", "update")
 
 
 def test_what_commands_restore_and_pin_is_noted(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +239,7 @@ def test_a_deletion_that_cannot_be_noted_is_done_and_says_so(terminal: Terminal)
     terminal.done("group", "create", "team")
     terminal.done("project", "create", "team/app")
     push(terminal.data, "team/app", "team/app", [b"one"], "v1")
+    audit_file(terminal.data).unlink()
     audit_file(terminal.data).mkdir()
     code, out, err = terminal.run("tag", "delete", "team/app:v1")
     assert (code, out.startswith("deleted tag")) == (0, True)
