@@ -20,6 +20,7 @@ from gateway.directory.token_administration import DeployTokenAdministration, Pe
 from gateway.directory.user_administration import UserAdministration
 from gateway.directory.web_sessions import WebSessions
 from gateway.keys.sealing import Sealer
+from gateway.notifications.administration import WebhookAdministration
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
 from gateway.registry.native_store import NativeStore
@@ -47,6 +48,7 @@ class Services:
     sealer: Sealer
     pull_through: PullThrough
     native: NativeStore
+    webhooks: WebhookAdministration
     metrics: Metrics
     events: CacheEvents
     audit: AuditLog

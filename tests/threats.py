@@ -41,6 +41,11 @@ MOVES = "tests/gateway/db/test_moves.py"
 LONG_PUSHES = "tests/gateway/v2/test_long_pushes.py"
 AUDIT_FILE = "tests/gateway/audit/test_file.py"
 AUDIT_LOG = "tests/gateway/audit/test_log.py"
+AUDIT_EVENTS = "tests/gateway/api/test_audit_events.py"
+WEBHOOKS = "tests/gateway/api/test_webhooks.py"
+RATE_LIMITS = "tests/gateway/api/test_rate_limits.py"
+NOTIFIER = "tests/gateway/notifications/test_notifier.py"
+POSTING = "tests/cache/upstream/test_posting.py"
 AUDITED = "tests/gateway/v2/test_audited.py"
 REST = "tests/gateway/api"
 WEB = "tests/gateway/web"
@@ -5038,6 +5043,143 @@ THREATS = [
         "The audit log repeats a credential or a signed query of a request.",
         "An event has names and numbers of credentials, and the canonical name of a repository, and nothing else of a request.",
         (f"{AUDITED}::test_the_audit_log_has_no_credential_and_no_query",),
+    ),
+    Threat(
+        "an audit log that is read by others",
+        "A maintainer of a new project reads what was done in an earlier one of that path, or a developer what others did.",
+        "Events of before a node was made are left out, and those of others for whoever does not look after it.",
+        (
+            f"{AUDIT_EVENTS}::test_a_project_does_not_show_what_was_done_in_another_one_that_had_its_path",
+            f"{AUDIT_EVENTS}::test_whoever_looks_after_a_place_sees_all_and_others_what_they_did_themselves",
+        ),
+        Disarm(
+            "gateway/api/audit_events.py", "since = max(self.since, query.since or 0.0) or None", "since = query.since"
+        ),
+    ),
+    Threat(
+        "changes of rights that nobody sees",
+        "A token is made or a role is given by the REST API, and nothing tells of it afterwards.",
+        "Each change of a user, member, token, group, project and rule is an event of the audit log, with whoever made it.",
+        (
+            f"{AUDIT_EVENTS}::test_changes_of_personal_tokens_are_noted_without_their_secrets",
+            f"{AUDIT_EVENTS}::test_changes_of_members_are_noted",
+        ),
+        Disarm(
+            "gateway/api/audited.py",
+            "self._audit.note(event._replace(target=target, former=before, outcome=after))",
+            "pass",
+        ),
+    ),
+    Threat(
+        "a webhook that leads inward",
+        "A maintainer names a webhook on the metadata service of a cloud, or a name that resolves to a private address.",
+        "The addresses of a host are checked at each connection, and the one that was checked is connected to, "
+        "unless the settings name the host.",
+        (
+            f"{POSTING}::test_an_address_that_is_not_public_is_not_connected_to",
+            f"{POSTING}::test_the_address_that_was_checked_is_the_one_that_is_connected_to",
+        ),
+        Disarm(
+            "cache/upstream/posting.py",
+            "private_addresses=is_private, verify=verify",
+            "private_addresses=True, verify=verify",
+        ),
+    ),
+    Threat(
+        "a webhook that redirects inward",
+        "A receiver on the internet redirects what it is sent to a private address.",
+        "No redirect is followed: it is a failure.",
+        (f"{POSTING}::test_a_redirect_is_not_followed",),
+        Disarm("cache/upstream/transport.py", '"follow_redirects": False,', '"follow_redirects": True,'),
+    ),
+    Threat(
+        "a receiver that stalls",
+        "A webhook's receiver takes the connection and never responds, and others wait behind it.",
+        "An attempt takes ten seconds at most, and each webhook has a task of its own.",
+        (
+            f"{POSTING}::test_a_receiver_that_stalls_is_left_in_time",
+            f"{POSTING}::test_a_receiver_that_sends_its_head_for_ever_is_left_in_time",
+            f"{NOTIFIER}::test_a_receiver_that_does_not_respond_holds_up_no_other_one",
+        ),
+        Disarm(
+            "cache/upstream/posting.py",
+            "async with asyncio.timeout(self._timeout):",
+            "async with asyncio.timeout(None):",
+        ),
+    ),
+    Threat(
+        "a receiver that fails for ever",
+        "A webhook's receiver is gone, and the server sends to it without end.",
+        "A webhook that fails in a row pauses for longer and longer, and is disabled in the end.",
+        (
+            f"{NOTIFIER}::test_failures_in_a_row_pause_a_webhook_and_a_success_ends_that",
+            f"{NOTIFIER}::test_a_webhook_that_fails_for_ever_is_disabled_and_told_no_more",
+        ),
+        Disarm("gateway/webhooks/webhook.py", "return self.failures >= DISABLING", "return False"),
+    ),
+    Threat(
+        "secrets of webhooks",
+        "The token of a webhook is read from the database, from an answer or from the log.",
+        "Both tokens are sealed, and no answer, event or line has them; a webhook with another URL loses them.",
+        (
+            f"{WEBHOOKS}::test_no_secret_of_a_webhook_lies_anywhere_in_the_clear",
+            f"{WEBHOOKS}::test_a_webhook_is_made_shown_changed_and_deleted",
+        ),
+        Disarm(
+            "gateway/notifications/administration.py",
+            "start = replace(start, token_sealed=None, signing_sealed=None)",
+            "pass",
+        ),
+    ),
+    Threat(
+        "a forged webhook",
+        "Somebody else sends a receiver what looks like an event, or sends one again.",
+        "With a signing token each attempt is signed with its id and its time.",
+        (
+            "tests/gateway/webhooks/test_values.py::test_a_signature_is_that_of_the_standard",
+            f"{WEBHOOKS}::test_pushes_and_deletions_are_told_with_who_and_how_and_are_signed",
+        ),
+        Disarm("gateway/webhooks/signing.py", "[id.encode(), str(timestamp).encode(), body]", "[id.encode(), body]"),
+    ),
+    Threat(
+        "a push that nobody is told of",
+        "The server is killed right after a push, and the webhook that scans new images is never told.",
+        "The event is written by the transaction of the push, and sent again until it was taken.",
+        (
+            f"{WEBHOOKS}::test_what_happens_while_nobody_tells_of_it_is_told_later",
+            f"{NOTIFIER}::test_what_was_being_sent_by_a_process_that_was_killed_is_sent_again_after_its_lease",
+        ),
+        Disarm("gateway/db/webhook_deliveries.py", "values(next_at=now + LEASE)", "values(next_at=None)"),
+    ),
+    Threat(
+        "events that fill the memory and the database",
+        "A flood of pulls waits to be told of, or a webhook pauses for days, and what waits grows without end.",
+        "So many pulls wait in memory, and so many deliveries of a webhook in the database; the oldest are dropped.",
+        (
+            f"{NOTIFIER}::test_pulls_wait_in_memory_up_to_a_number_and_are_written_only_if_they_are_wanted",
+            f"{NOTIFIER}::test_too_many_deliveries_that_wait_are_dead_the_oldest_first",
+        ),
+        Disarm("gateway/notifications/notices.py", "deque(maxlen=max_pending)", "deque(maxlen=1 << 40)"),
+    ),
+    Threat(
+        "a flood of requests to the REST API",
+        "A script without a pause, or somebody who guesses tokens, keeps the REST API busy.",
+        "Each user, each token of nobody and each address has so many requests a minute.",
+        (
+            f"{RATE_LIMITS}::test_a_user_is_told_of_the_limit_and_refused_beyond_it",
+            f"{RATE_LIMITS}::test_an_address_that_guesses_tokens_is_refused_and_a_user_there_is_not",
+        ),
+        Disarm("gateway/api/rate_limits.py", "if window.count > limit:", "if False:"),
+    ),
+    Threat(
+        "a network of addresses against the rate limits",
+        "A client uses another address of its IPv6 network for each request, and the memory of the limits grows.",
+        "A network of 64 bits is one client, and so many clients are remembered.",
+        (
+            f"{RATE_LIMITS}::test_each_user_and_address_has_a_limit_of_its_own",
+            f"{RATE_LIMITS}::test_many_addresses_take_no_more_memory_than_is_kept",
+        ),
+        Disarm("gateway/api/rate_limits.py", '("address", client_name(address))', '("address", address)'),
     ),
     Threat(
         "a regular expression that explodes",

@@ -246,7 +246,7 @@ class Egress:
             raise Unavailable(f"{origin.host}:{origin.port} {reason}")
         guarded = self.circuits.enter(origin, image, urlsplit(url).path, redirected=redirected)
         try:
-            with _named(url), sending_for(image):
+            with named_failures(url), sending_for(image):
                 yield guarded
         except Unavailable as error:
             if outcome := _outcome_of_failure(error):
@@ -261,7 +261,7 @@ class Egress:
         sets the response. Raises Unavailable unless that shows that the host works."""
         origin = origin_of(url)
         try:
-            with _named(url), self._watched("GET") as seen:
+            with named_failures(url), self._watched("GET") as seen:
                 yield seen, f"{origin}/v2/"
                 if seen.response is None or seen.response.status_code >= 500:
                     status = seen.response.status_code if seen.response else None
@@ -391,7 +391,7 @@ async def body(
     """
     parts, size = [], 0
     try:
-        with _named(str(response.url)):
+        with named_failures(str(response.url)):
             async with asyncio.timeout(timeout) as time_limit:
                 with space.reading(time_limit) if space else nullcontext():
                     async for part in response.aiter_raw():
@@ -459,7 +459,7 @@ def _is_short(response: Response) -> bool:
 
 def raw_chunks(response: Response) -> Iterator[bytes]:
     """The body as it came over the wire. Raises Unavailable when it breaks off."""
-    with _named(str(response.url)):
+    with named_failures(str(response.url)):
         yield from response.iter_raw()
 
 
@@ -468,7 +468,7 @@ def blob_chunks(response: Response, pause: float) -> Iterator[bytes]:
     # The library reads the limits of a request when it begins with the body.
     response.request.extensions["timeout"] = {**response.request.extensions["timeout"], "read": pause}
     try:
-        with _named(str(response.url)):
+        with named_failures(str(response.url)):
             yield from response.iter_raw()
     except Unavailable as error:
         if isinstance(error.__context__, httpx2.ReadTimeout):
@@ -477,7 +477,7 @@ def blob_chunks(response: Response, pause: float) -> Iterator[bytes]:
 
 
 @contextmanager
-def _named(url: str) -> Iterator[None]:
+def named_failures(url: str) -> Iterator[None]:
     """Translate what the HTTP library raises to Unavailable, with the host in its reason.
 
     The library's text may repeat any line of a response, and an upstream may repeat our credential in one: only the

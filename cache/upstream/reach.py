@@ -52,6 +52,7 @@ class Reach:
 
     Without a proxy every host may be reached whose addresses are all public, or any with `private_addresses`. With one,
     which resolves names itself, only `hosts` may be reached: names or name:port, and `*.NAME` for all hosts below one.
+    `verify`: whether a host must show a certificate that is trusted.
     """
 
     hosts: frozenset[str] = frozenset()
@@ -60,6 +61,7 @@ class Reach:
     proxy: str = ""
     timings: UpstreamTimings = UpstreamTimings()
     identity: Identity | None = None
+    verify: bool = True
 
     def allows(self, host: str, port: int) -> bool:
         """Whether requests may go to a host at all; its addresses are checked at each connection."""

@@ -85,6 +85,14 @@ def _system_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
+def _trusting_context() -> ssl.SSLContext:
+    """A context that takes any certificate, for hosts whose owner wants that."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def make_clients(
     reach: Reach, check: "AddressCheck", stamp: tuple[int, ...], cert: Path | None = None, key: Path | None = None
 ) -> Clients:
@@ -92,7 +100,9 @@ def make_clients(
 
     `cert`, `key`: the certificate that they show to every host that asks for one.
     """
-    if cert:
+    if not reach.verify:
+        context = _trusting_context()
+    elif cert:
         context = ssl.create_default_context(cafile=reach.ca_file)
         context.load_cert_chain(cert, key, password="")  # else a key with a passphrase would ask the terminal for it
     else:

@@ -1,5 +1,6 @@
 """RestApi: the app of every path below /api/v4."""
 
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -32,6 +33,7 @@ from gateway.api.project_changes import ProjectChanges
 from gateway.api.projects import Projects
 from gateway.api.protection_rules import ProtectionRuleRoutes
 from gateway.api.proxy_settings import ProxySettingsRoutes
+from gateway.api.rate_limits import RateLimits
 from gateway.api.repositories import Repositories
 from gateway.api.repository_changes import RepositoryChanges
 from gateway.api.routing import Call, Found, Route, RouteTable
@@ -40,14 +42,17 @@ from gateway.api.tag_changes import TagChanges
 from gateway.api.tags import Tags
 from gateway.api.trees import Trees
 from gateway.api.users import Users
+from gateway.api.webhooks import Webhooks
 from gateway.auth.matrix import CHANGING_SCOPES, READING_SCOPES
 from gateway.auth.permissions import missing_api_scope, no_administrator
-from gateway.auth.principal import Principal, PrincipalKind, describe
+from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind, describe
 from gateway.auth.refused_logins import LoginRefused
 from gateway.auth.requester import requester_of
 from gateway.http.access_log import note_principal
+from gateway.http.causes import cause_of, note_actor
 from gateway.server.client_connection import note_accepted
 from gateway.services import Services
+from gateway.webhooks.cause import caused_by
 
 _READS = ("GET", "HEAD")
 _OF_JOBS = {PrincipalKind.JOB_TOKEN: "the token of a job", PrincipalKind.ID_TOKEN: "an ID token"}
@@ -83,6 +88,7 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
         Jobs(places, services, accounts, audited, options),
         JobScope(places, services, audited, options),
         AuditEvents(services, places, options),
+        Webhooks(services, places, options),
     )
     routes = [route for resource in resources for route in resource.routes]
     routes.append(ApiDescription(routes, options).route)
@@ -97,6 +103,7 @@ class RestApi:
         self._directory = services.directory
         self._personal_tokens = services.personal_tokens
         self._audited = AuditedChanges(services.audit)
+        self._limits = RateLimits(options.rates)
         self._table = route_table(services, options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,15 +114,18 @@ class RestApi:
     async def _respond(self, request: Request) -> Response:
         found = self._table.find(request.scope["raw_path"])
         principal = await self._authenticate(request, found)
+        self._limits.admit(request, principal)
         if not principal.is_anonymous:
             note_accepted(request.scope)
             note_principal(request.scope, describe(principal))
+            note_actor(request.scope, principal.name)
             await self._directory.require_current()
         if found is None:
             raise PathUnknown()
         route = _route_of(found, request.method)
         _admit(principal, route)
-        with on_behalf_of(requester_of(principal, request.client.host if request.client else "")):
+        requester = requester_of(principal, request.client.host if request.client else "")
+        with on_behalf_of(requester), caused_by(partial(cause_of, request)):
             parameters = route.shape.read(await read_parameters(request))
             return await route.handler(Call(request, principal, found.path, parameters))
 
@@ -124,6 +134,7 @@ class RestApi:
         try:
             return await authenticate(request, self._authenticator)
         except LoginRefused:
+            self._limits.admit(request, ANONYMOUS)
             route = None if found is None else found.routes.get(request.method)
             if route is not None and route.rotates:
                 await self._note_reuse(request)

@@ -22,6 +22,10 @@ HEADERS = {**SANDBOX_HEADERS, "Cache-Control": "no-store"}
 """Headers of every response: none is a page, and each is for one reader alone."""
 
 
+RATE_LIMITS = "rate_limit_headers"
+"""Key of a scope below which headers lie that tell how many requests a client has left."""
+
+
 class ApiError(Exception):
     """A refused request. `reason`: for the log, where it says more than the client may know."""
 
@@ -154,6 +158,17 @@ class KeysUnusable(ApiError):
         super().__init__("503 Service Unavailable - the keys of this server cannot be used: its log says why", reason)
 
 
+class RateExceeded(ApiError):
+    """The client has sent as many requests as it may for now."""
+
+    status, counted_as = 429, RefusalReason.TOO_MANY
+
+    def __init__(self, limit: int, wait: int) -> None:
+        """`limit`: requests a minute; `wait`: seconds until the next ones are taken."""
+        message = f"429 Too Many Requests - at most {limit} requests a minute: retry in {wait} s"
+        super().__init__(message, f"more than {limit} requests a minute", {"Retry-After": str(wait)})
+
+
 class BodyTooLarge(ApiError):
     """The body of the request is larger than any parameters are."""
 
@@ -181,7 +196,8 @@ class ApiErrors:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                message["headers"] = [*message["headers"], *own]
+                limits = [(name.lower().encode(), value.encode()) for name, value in scope.get(RATE_LIMITS, {}).items()]
+                message["headers"] = [*message["headers"], *own, *limits]
             await send(message)
 
         try:

@@ -88,6 +88,12 @@ _FIELDS: Mapping[str, str] = {
     "AuditDetails": "author_name:string? custom_message:string entity_path:string target_id:string target_type:string "
     "target_details:string from:string? to:string? tag:string? digest:string? surface:string ip_address:string? "
     "request_id:string?",
+    "Webhook": "id:integer url:string name:string description:string project_id:integer* group_id:integer* "
+    "created_at:time enable_ssl_verification:boolean registry_push_events:boolean registry_pull_events:boolean "
+    "registry_delete_events:boolean registry_cache_fill_events:boolean* token_present:boolean "
+    "signing_token_present:boolean alert_status:string disabled_until:time?",
+    "WebhookEvent": "id:integer trigger:string status:string attempts:integer response_status:string? problem:string? "
+    "message_id:string request_data:string created_at:time next_attempt_at:time? ended_at:time?",
     "Version": "version:string revision:string",
     "Metadata": "version:string revision:string kas:object enterprise:boolean",
     "Refusal": "message:any* error:string* error_description:string* scope:string*",
@@ -115,6 +121,8 @@ _LISTS: Mapping[str, str] = {
     "AllowedProjects": "AllowedProject",
     "AllowedGroups": "AllowedGroup",
     "AuditEvents": "AuditEvent",
+    "Webhooks": "Webhook",
+    "WebhookEvents": "WebhookEvent",
 }
 """Names of lists, and of what they hold."""
 

@@ -21,6 +21,7 @@ TRIM_SECONDS = 60.0
 
 Counted = Callable[[int, int], None]
 """Called with how many events were written and dropped."""
+Listener = Callable[[AuditEvent], None]
 
 
 class AuditLog:
@@ -37,11 +38,16 @@ class AuditLog:
         self._lock = threading.Lock()
         self._warnings = LogThrottle()
         self._trim_at = 0.0
+        self._listener: Listener | None = None
 
     @property
     def is_kept(self) -> bool:
-        """Whether events are kept at all."""
-        return self._file is not None
+        """Whether anybody is told of events at all."""
+        return self._file is not None or self._listener is not None
+
+    def listen(self, listener: "Listener") -> None:
+        """Let somebody else be told of each event, too, at once and in the same thread; it raises nothing."""
+        self._listener = listener
 
     def read(
         self, query: AuditQuery, after: EventPosition | None, limit: int, *, latest_first: bool, offset: int = 0
@@ -54,6 +60,8 @@ class AuditLog:
 
     def note(self, event: AuditEvent) -> None:
         """Note an event; where too many wait, the oldest of them is dropped."""
+        if self._listener is not None:
+            self._listener(event)
         if self._file is None:
             return
         with self._lock:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
 from cache.prepared import prepared
-from gateway.db import deleted_manifests, old_paths, paths, quotas, reviews
+from gateway.db import deleted_manifests, old_paths, paths, quotas, reviews, webhook_events
 from gateway.db.batches import BATCH, batches
 from gateway.db.changes import Concern, announce, announce_all
 from gateway.db.dialects import insert_unless_taken, unindexed
@@ -159,6 +159,7 @@ async def delete(connection: AsyncConnection, path: RepositoryName, now: datetim
     repository = await find(connection, path)
     if repository is None:
         return False
+    await webhook_events.note_repository_deletion(connection, repositories.c.id == repository.id, now, actor)
     owner = select(projects.c.path).where(projects.c.id == repository.project_id)
     name = path.text.removeprefix((await connection.execute(owner)).scalar_one()).removeprefix("/")
     gone = {"path": f"{TOMBSTONE}{repository.id}", "deleted_at": now, "deleted_name": name, "deleted_by": actor}

@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextvars import copy_context
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -34,6 +35,11 @@ class _Job(Generic[T]):
         self.work = work
         self.durable = durable
         self.outcome: Future[T] = Future()
+        self._context = copy_context()
+
+    def done_with(self, steps: AsyncConnection) -> T:
+        """Do the work with the context variables of whoever waits for it, and return its result."""
+        return self._context.run(lambda: complete(self.work(steps)))
 
     def fail(self, error: BaseException) -> None:
         """Let whoever still waits learn of an error that ended the transaction."""
@@ -133,7 +139,7 @@ class SqliteWriter:
             connection = self._connect(any(job.durable for job in jobs))
             try:
                 with connection.begin():
-                    return [complete(job.work(self._steps)) for job in jobs]
+                    return [job.done_with(self._steps) for job in jobs]
             except BaseException:
                 self._disconnect()
                 raise

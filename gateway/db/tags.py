@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.prepared import prepared
-from gateway.db import reviews, tag_events
+from gateway.db import reviews, tag_events, webhook_events
 from gateway.db.changes import Concern, announce, announce_all, announce_selected, content_key
 from gateway.db.dialects import among
 from gateway.db.reviews import ReviewEvent
@@ -169,6 +169,7 @@ async def delete(connection: AsyncConnection, repository_id: int, tag: Tag, now:
         return False
     await reviews.review_manifest(connection, manifest_id, ReviewEvent.TAG_DELETE, now)
     await tag_events.note(connection, repository_id, tag, TagChange.DELETE, now, actor, former=manifest_id)
+    await webhook_events.note_tag_deletion(connection, manifest_id, tag, now, actor)
     await announce(connection, Concern.CONTENT, content_key(repository_id, tag))
     return True
 
@@ -208,6 +209,7 @@ async def delete_unmoved(
     doomed = own & among(dialect, tags.c.name, [row.name for row in rows])
     await reviews.review_tagged_manifests(connection, doomed, ReviewEvent.TAG_DELETE, now)
     await tag_events.note_deletions_of(connection, doomed, now, actor)
+    await webhook_events.note_tag_deletions(connection, doomed, now, actor)
     keys = select(literal(Concern.CONTENT.value), literal(content_key(repository_id, "")).concat(tags.c.name))
     await announce_selected(connection, keys.where(doomed))
     await connection.execute(delete_from(tags).where(doomed))

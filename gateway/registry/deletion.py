@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from gateway.db import pins, projects, repositories
+from gateway.db import pins, projects, repositories, webhook_events
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.namespaces.project import Project, RegistryAccess, unknown_project
@@ -44,6 +44,7 @@ async def delete_project(database: Database, project_id: int, now: datetime) -> 
             raise unknown_project(str(project_id))
         if project.pinned_at is not None:
             await pins.refuse(connection, project.path, project.pinned_at)
+        await webhook_events.note_project_deletion(connection, project_id, now)
         await projects.update(connection, replace(project, registry=RegistryAccess.DISABLED))
         return project
 

@@ -28,7 +28,17 @@ from cache.runtime.fair_queue import NOBODY, Requester
 from cache.store.base import LocalBlob
 from cache.values import BEGINNING, PageStart, ReferrersPage, TagPage
 from gateway.auth.protection import TagGuard
-from gateway.db import blobs, deleted_manifests, manifests, pins, projects, protections, repositories, reviews
+from gateway.db import (
+    blobs,
+    deleted_manifests,
+    manifests,
+    pins,
+    projects,
+    protections,
+    repositories,
+    reviews,
+    webhook_events,
+)
 from gateway.db import tags as tag_rows
 from gateway.db.connection import Connection
 from gateway.db.manifests import NewManifest, Reference
@@ -256,6 +266,7 @@ class NativeRepository:
                 if before := await tag_rows.point(connection, repository.id, tag, number, now, self._actor):
                     guard.check_move(tag, before, manifest.descriptor.digest)
                     former[tag] = before
+            await webhook_events.note_push(connection, number, dict.fromkeys(tags), now, self._actor)
             return former
 
         with self._writing():
@@ -280,6 +291,7 @@ class NativeRepository:
                 if guard.has_rules:
                     for tag in await tag_rows.list_of_manifest(connection, repository.id, digest):
                         guard.check_delete(tag)
+                await webhook_events.note_manifest_deletion(connection, repository.id, digest, now, self._actor)
                 await deleted_manifests.keep(connection, repository.id, digest, now)
                 if not await manifests.delete(connection, repository.id, digest, now, self._actor):
                     raise self._no_manifest(digest)
@@ -308,8 +320,10 @@ class NativeRepository:
                 manifest = await manifests.find_needing(connection, repository.id, Reference(digest, False))
                 if manifest is not None:
                     raise Denied(f"the manifest {manifest} of {self._name} needs {digest}: delete that first")
-                if not await blobs.unlink(connection, repository.id, digest, self._parts.clock()):
+                now = self._parts.clock()
+                if not await blobs.unlink(connection, repository.id, digest, now):
                     raise self._no_blob(digest)
+                await webhook_events.note_blob_deletion(connection, repository.id, digest, now, self._actor)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -7,7 +7,17 @@ from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from gateway.auth.protection import TagGuard
-from gateway.db import deleted_manifests, manifests, old_paths, projects, protections, repositories, tag_events, tags
+from gateway.db import (
+    deleted_manifests,
+    manifests,
+    old_paths,
+    projects,
+    protections,
+    repositories,
+    tag_events,
+    tags,
+    webhook_events,
+)
 from gateway.db.connection import Connection
 from gateway.db.manifests import NewManifest
 from gateway.db.repositories import DeletedRepository, StoredRepository
@@ -57,6 +67,7 @@ async def restore_tag(
     present = await manifests.stat(connection, repository.id, tag)
     guard.check_move(tag, None if present is None else present.digest, digest)
     await tags.point(connection, repository.id, tag, number, now, actor)
+    await webhook_events.note_push(connection, number, [tag], now, actor)
     return digest
 
 

@@ -34,6 +34,7 @@ def _named_files(settings: Settings) -> Iterator[tuple[str, Path]]:
         "tls_key": settings.tls_key,
         "metrics_token_file": settings.metrics_token_file,
         "database.password_file": settings.database.password_file,
+        "webhooks.ca_file": settings.webhooks.ca_file,
     }
     yield from ((name, path) for name, path in own.items() if path is not None)
     for upstream, table in settings.upstreams.items():

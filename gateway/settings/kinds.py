@@ -148,6 +148,9 @@ Port = Annotated[
 Workers = Annotated[
     int, Strict(), Field(ge=0, le=256), SettingKind("a whole number from 0 to 256 (0: one per core, at most 4)", int)
 ]
+RequestCount = Annotated[
+    int, Strict(), Field(ge=0, le=1_000_000), SettingKind("a whole number from 0 to 1000000 (0: any number)", int)
+]
 Duration = Annotated[
     timedelta, Strict(), _duration, SettingKind("one number with one unit, 30s 5m 12h 30d, of at most 36500d")
 ]

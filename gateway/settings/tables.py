@@ -37,6 +37,7 @@ from gateway.settings.kinds import (
     Port,
     ProxyUrl,
     Rate,
+    RequestCount,
     RequiredPath,
     RequiredText,
     RoleName,
@@ -210,6 +211,29 @@ class AuditSettings(Table):
     )
 
 
+class ApiSettings(Table):
+    """Settings of the REST API: how many requests it takes."""
+
+    rate_limit: RequestCount = Field(
+        default=6000, description="Requests a minute to the REST API of each user or token; 0: any number."
+    )
+    anonymous_rate_limit: RequestCount = Field(
+        default=1200, description="Requests a minute to the REST API of each address without a token; 0: any number."
+    )
+
+
+class WebhookSettings(Table):
+    """Settings of webhooks: which receivers may be on a private network."""
+
+    private_hosts: HostPatterns = Field(
+        default=(),
+        description="Hosts of webhooks that may be on loopback or a private network: NAME, NAME:PORT, *.NAME.",
+    )
+    ca_file: OptionalPath = Field(
+        default=None, description="PEM certificates to trust for webhooks; empty: the system's."
+    )
+
+
 class NameSettings(Table):
     """Settings of names: how long what has moved keeps its old ones."""
 
@@ -357,6 +381,8 @@ class Settings(Table):
     gc: CollectionSettings = CollectionSettings()
     audit: AuditSettings = AuditSettings()
     names: NameSettings = NameSettings()
+    api: ApiSettings = ApiSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
     oidc: dict[IssuerName, OidcSettings] = Field(default_factory=dict)
     listener: Listeners = Field(default=(), description="Additional addresses, each for one group and upstream.")

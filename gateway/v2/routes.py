@@ -1,6 +1,7 @@
 """Paths of /v2 and the handlers that serve them."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -13,6 +14,7 @@ from gateway.auth.principal import Principal, describe
 from gateway.auth.requester import requester_of
 from gateway.auth.scopes import CATALOG_SCOPE
 from gateway.http.access_log import note_principal
+from gateway.http.causes import cause_of, note_actor
 from gateway.http.errors import API_VERSION, unknown_path, wrong_method
 from gateway.maintenance.repeated_pulls import RepeatedPulls
 from gateway.namespaces.locate import Root
@@ -34,6 +36,7 @@ from gateway.v2.pull import Pull
 from gateway.v2.root_selection import chosen_root
 from gateway.v2.uploads import BlobPushes
 from gateway.v2.warnings import with_warning
+from gateway.webhooks.cause import caused_by
 
 Handler = Callable[[Request, Endpoint, Principal], Awaitable[ASGIApp]]
 
@@ -86,8 +89,10 @@ class RegistryApi:
         return frozenset(self._handlers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._respond(Request(scope, receive))
-        await response(scope, receive, with_warning(scope, send))
+        request = Request(scope, receive)
+        with caused_by(partial(cause_of, request)):
+            response = await self._respond(request)
+            await response(scope, receive, with_warning(scope, send))
 
     async def _respond(self, request: Request) -> ASGIApp:
         path, method = request.scope["path"], request.method
@@ -98,6 +103,7 @@ class RegistryApi:
             if not principal.is_anonymous:
                 note_accepted(request.scope)
                 note_principal(request.scope, describe(principal))
+                note_actor(request.scope, principal.name)
             if endpoint is None:
                 return await self._respond_without_name(request, principal)
             handler = self._handlers.get((endpoint.kind, method))

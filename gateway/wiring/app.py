@@ -42,12 +42,13 @@ from gateway.web.options import WebOptions
 from gateway.wiring.bulk_deletion import deleting_in_bulk
 from gateway.wiring.checks import checking_suspects, scrubbing
 from gateway.wiring.cleanup import cleaning
-from gateway.wiring.from_settings import api_options, ops_options, web_options
+from gateway.wiring.from_settings import api_options, ops_options, rate_options, web_options
 from gateway.wiring.group_caches import purging
 from gateway.wiring.lifespan import open_services
 from gateway.wiring.native import collecting, logging_commands, scrubbing_native, sweeping_uploads
 from gateway.wiring.reach import open_proxy_allowed, own_hosts
 from gateway.wiring.upstream_checks import checking_upstreams
+from gateway.wiring.webhooks import telling_webhooks
 
 
 @asynccontextmanager
@@ -90,6 +91,7 @@ async def running(
         cleaning(services),
         deleting_in_bulk(services),
         purging(services),
+        telling_webhooks(services, settings.registry_url or urls[0]),
         logging_commands(NativeFolder(settings.data), services.server_state.closed),
         checking_upstreams(services) if check_upstreams else nullcontext(),
         checking_suspects(settings, services, pull_memory or PullMemory()) as repeated,
@@ -117,7 +119,9 @@ async def running(
             stalls=stalls,
             drain=drain,
             repeated=repeated,
-            rest=api_options(main_url, settings.registry_url or main_url, settings.names.old_paths),
+            rest=api_options(
+                main_url, settings.registry_url or main_url, settings.names.old_paths, rate_options(settings)
+            ),
             pages=web_options(
                 main_url,
                 settings.registry_url or main_url,

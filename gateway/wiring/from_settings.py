@@ -18,6 +18,7 @@ from cache.runtime.disk import disk_space
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from gateway.api.options import ApiOptions
+from gateway.api.rate_limits import UNLIMITED, RateOptions
 from gateway.data_folder import CacheFolder
 from gateway.ops import MetricsAccess, OpsOptions
 from gateway.registry.uploads import UploadLimits
@@ -88,10 +89,17 @@ def ops_options(settings: Settings, urls: Iterable[str]) -> OpsOptions:
     )
 
 
-def api_options(url: str, registry_url: str, old_paths: timedelta = _OLD_PATHS) -> ApiOptions:
+def api_options(
+    url: str, registry_url: str, old_paths: timedelta = _OLD_PATHS, rates: RateOptions = UNLIMITED
+) -> ApiOptions:
     """Make the options of the REST API. `url`: that of the main address; `registry_url`: that by which images are
     named."""
-    return ApiOptions(url.rstrip("/"), urlsplit(registry_url).netloc, old_paths)
+    return ApiOptions(url.rstrip("/"), urlsplit(registry_url).netloc, old_paths, rates)
+
+
+def rate_options(settings: Settings) -> RateOptions:
+    """Make the limits of requests to the REST API."""
+    return RateOptions(settings.api.rate_limit, settings.api.anonymous_rate_limit)
 
 
 def web_options(

@@ -64,6 +64,7 @@ from gateway.wiring.oidc import open_id_tokens
 from gateway.wiring.roles import at_work
 from gateway.wiring.upstreams import configured_upstreams
 from gateway.wiring.values import configured_audit, configured_database, listed_groups, tag_rules
+from gateway.wiring.webhooks import open_webhooks
 
 log = structlog.get_logger()
 
@@ -125,6 +126,7 @@ async def open_services(
             async with (
                 open_id_tokens(settings, database, directory, records.audit, utc_now) as id_tokens,
                 _open_authenticator(settings, database, directory, tokens, id_tokens) as authenticator,
+                open_webhooks(settings, database, sealer, utc_now) as webhooks,
             ):
                 yield Services(
                     directory=directory,
@@ -141,6 +143,7 @@ async def open_services(
                     sealer=sealer,
                     pull_through=pull_through,
                     native=native,
+                    webhooks=webhooks,
                     metrics=metrics,
                     events=events,
                     audit=records.audit,

@@ -31,10 +31,11 @@ pytestmark = pytest.mark.long
 NO_ID = 999_999
 CHANGED = ("push", "delete-tag", "manage")
 """Rights to change repositories; those that are named have an id that none has, so that nothing is changed."""
-PLACED = ("know", "pull", "push", "delete-tag", "manage", "admin", "own", "members", "jobs", "audit")
+PLACED = ("know", "pull", "push", "delete-tag", "manage", "admin", "own", "members", "jobs", "audit", "hooks")
 """Rights at a project."""
-CELLS_OF = {"anywhere": "pull", "members": "know"}
+CELLS_OF = {"anywhere": "pull", "members": "know", "hooks": "admin"}
 """Rights of which each has the cells of another one, but is for nobody without a token."""
+HOOK_VALUES = {"hook_id": NO_ID, "hook_event_id": NO_ID, "trigger": "registry_push_events"}
 BODIES = {
     "POST /projects/{id}/members": {"user_id": NO_ID, "access_level": 10},
     "PUT /projects/{id}/members/{user_id}": {"access_level": 10},
@@ -103,7 +104,7 @@ class Rig:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[Rig]:
-    server = Gateway(tmp_path_factory.mktemp("rest-authorisation"), {"workers": 2})
+    server = Gateway(tmp_path_factory.mktemp("rest-authorisation"), {"workers": 2, "api": {"rate_limit": 0}})
     groves = run(server.data, plant_all)
     with closing(sqlite3.connect(server.data / "gateway.db")) as connection:
         ids = dict(connection.execute("SELECT path, id FROM repositories"))
@@ -119,7 +120,9 @@ def test_the_table_names_every_route_of_the_server() -> None:
     native = SimpleNamespace(
         inventory=None, administration=SimpleNamespace(kept_until=None), bulk=None, protection_rules=None
     )
-    accounts = dict.fromkeys(("users", "personal_tokens", "deploy_tokens", "access_tokens", "jobs", "job_scopes"))
+    accounts = dict.fromkeys(
+        ("users", "personal_tokens", "deploy_tokens", "access_tokens", "jobs", "job_scopes", "webhooks")
+    )
     parts: Any = SimpleNamespace(directory=tree, native=native, audit=None, clock=None, **accounts)
     table = route_table(parts, ApiOptions("", "", None))  # type: ignore[arg-type]
     assert set(read_table().routes) == {f"{route.method} {route.pattern}" for route in table.routes}
@@ -190,6 +193,10 @@ def shows_allowed(answer: Answer, route: str) -> bool:
     if route in UNKNOWN or route.endswith("{user_id}"):
         what = UNKNOWN.get(route, "Member")
         return (answer.status, document) == (404, {"message": f"404 {what} Not Found"})
+    if "{hook_id}" in route:
+        return (answer.status, document) == (404, {"message": "404 Hook Not Found"})
+    if route.endswith("/hooks") and route.startswith("POST"):  # whose URL is not given
+        return (answer.status, document) == (400, {"error": "url is missing"})
     if route.endswith("{event_id}"):
         return (answer.status, document) == (404, {"message": "404 Audit Event Not Found"})
     if route.endswith("{protection_rule_id}"):
@@ -223,6 +230,7 @@ def path_of(rig: Rig, row: str, route: str) -> str:
         job_id=NO_ID,
         target_id=NO_ID,
         event_id=NO_ID,
+        **HOOK_VALUES,
     )
 
 
@@ -342,7 +350,13 @@ def test_each_route_of_a_group_is_for_whom_the_table_says(rig: Rig) -> None:
                 if outcome is Outcome.YES and route in DISPOSALS:
                     continue
                 headers = [("PRIVATE-TOKEN", secrets[column])] if column != "anonymous" else []
-                values = {"id": f"grouped-in-{row}", "user_id": NO_ID, "event_id": NO_ID, "image": "absent"}
+                values = {
+                    "id": f"grouped-in-{row}",
+                    "user_id": NO_ID,
+                    "event_id": NO_ID,
+                    "image": "absent",
+                    **HOOK_VALUES,
+                }
                 path = "/api/v4" + route.split()[1].format(**values)
                 answer = send(client, route, path, headers, row)
                 allowed = outcome is Outcome.YES and shows_allowed(answer, route)

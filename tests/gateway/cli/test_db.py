@@ -24,6 +24,7 @@ CLEANUPS = ("protection_rules", "repository_cleanups", "cleanup_policies")
 REVIEWS = ("old_paths", "collection", "blob_removals", "manifest_reviews", "blob_reviews")
 STORE = ("uploads", "tags", "manifest_references", "manifests", "blob_links", "blobs", "repositories")
 BACK_TO_0004 = (
+    *(f"DROP TABLE {table}" for table in ("webhook_deliveries", "webhook_events", "webhooks")),
     *(
         f"DROP TABLE {table}"
         for table in (

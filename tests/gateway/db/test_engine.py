@@ -224,7 +224,8 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
             "repositories",
         )
         newer = ("paths", "job_allowances", "jobs", "deploy_tokens", "personal_tokens", "members", "projects", "users")
-        for table in ("changes", *store, *newer, "compatibility"):
+        latest = ("webhook_deliveries", "webhook_events", "webhooks")
+        for table in (*latest, "changes", *store, *newer, "compatibility"):
             file.execute(f"DROP TABLE {table}")
         file.execute("ALTER TABLE groups DROP COLUMN quota")
         file.execute("ALTER TABLE groups DROP COLUMN stored_bytes")
@@ -300,7 +301,13 @@ async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade
         assert await tag_events.list_at(connection, repository.id, NOW) == []
 
 
+def take_back_0024(file: sqlite3.Connection) -> None:
+    for table in ("webhook_deliveries", "webhook_events", "webhooks"):
+        file.execute(f"DROP TABLE {table}")
+
+
 def take_back_0022(file: sqlite3.Connection) -> None:
+    take_back_0024(file)
     for table in PURGES:
         file.execute(f"DROP TABLE {table}")
 

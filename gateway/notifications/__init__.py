@@ -1,0 +1,1 @@
+"""Notifications: events on their way from the outbox to webhooks, and the administration of these."""

@@ -1,0 +1,209 @@
+"""Notifier: takes events out of the outbox, makes deliveries of them, and sends these; one process of a host at a time.
+
+Each webhook that something is due for has a task, which sends its deliveries one after the other: a receiver that is
+slow holds up itself. `gateway.webhooks` has the theory.
+"""
+
+import random
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+
+from cache.runtime.tasks import Tasks
+from gateway.db import groups, webhook_deliveries, webhook_events, webhooks
+from gateway.db.connection import Connection
+from gateway.db.engine import Database, DatabaseUnusable
+from gateway.db.webhook_deliveries import Delivery, NewDelivery
+from gateway.namespaces.node import NodeKind
+from gateway.notifications.sender import AttemptOutcome
+from gateway.webhooks.envelope import Envelopes
+from gateway.webhooks.event import RegistryEvent, Trigger
+from gateway.webhooks.schedule import delay_after
+from gateway.webhooks.webhook import Webhook
+
+log = structlog.get_logger()
+
+EVENTS_AT_ONCE = 200
+"""Events that one transaction takes out of the outbox."""
+IN_ENVELOPE = 100
+"""Pulls and cache fills in one envelope at most; pushes and deletions have an envelope each."""
+TASKS = 64
+"""Webhooks that are sent something at the same time; each sends one delivery after the other."""
+DELIVERIES_AT_ONCE = 20
+"""Deliveries of one webhook before others have their turn."""
+
+
+class Sending(Protocol):
+    """Sends a delivery once. Raises nothing but cancellation."""
+
+    async def send(self, webhook: Webhook, delivery: Delivery) -> AttemptOutcome: ...
+
+
+class Notifier:
+    """Tells webhooks of events. For one event loop."""
+
+    def __init__(
+        self,
+        database: Database,
+        sender: Sending,
+        envelopes: Envelopes,
+        clock: Callable[[], datetime],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`chance`: a random number from 0 to 1, which spreads attempts over time."""
+        self._database = database
+        self._sender = sender
+        self._envelopes = envelopes
+        self._clock = clock
+        self._chance = chance
+        self._tasks = Tasks()
+        self._busy: set[int] = set()
+
+    async def step(self) -> bool:
+        """Make deliveries of some events, and begin to send what is due; return whether there may be more events.
+        Raises DatabaseUnusable."""
+        has_more = await self._fan_out()
+        now, free = self._clock(), TASKS - len(self._busy)
+        if free > 0:
+            due = partial(webhook_deliveries.due_webhooks, now=now, but=sorted(self._busy), limit=free)
+            for webhook_id in await self._database.query(due):
+                self._busy.add(webhook_id)
+                self._tasks.start(self._serve(webhook_id), "webhook")
+        return has_more
+
+    async def trim(self) -> None:
+        """Delete deliveries that ended long ago. Raises DatabaseUnusable."""
+        while await self._database.transact(partial(webhook_deliveries.trim, now=self._clock()), durable=False):
+            pass
+
+    async def close(self) -> None:
+        """End what is being sent; it is sent again by whoever has its lease next."""
+        await self._tasks.close()
+
+    async def _fan_out(self) -> bool:
+        if not await self._database.query(webhook_events.is_any):
+            return False
+        now = self._clock()
+
+        async def fan_out(connection: Connection) -> tuple[int, int]:
+            events = await webhook_events.take(connection, EVENTS_AT_ONCE)
+            known = [webhook for webhook in await webhooks.list_all(connection) if not webhook.is_disabled]
+            paths = await self._group_paths(connection, known)
+            made = [new for webhook in known for new in self._deliveries(webhook, events, paths)]
+            await webhook_deliveries.add(connection, made, now)
+            dropped = 0
+            for webhook_id in sorted({new.webhook_id for new in made}):
+                dropped += await webhook_deliveries.drop_beyond(connection, webhook_id, now)
+            return len(events), dropped
+
+        taken, dropped = await self._database.transact(fan_out)
+        if dropped:
+            log.warning("webhook_deliveries_dropped", dropped=dropped)
+        return taken == EVENTS_AT_ONCE
+
+    async def _group_paths(self, connection: Connection, known: Iterable[Webhook]) -> Mapping[int, str]:
+        found = {}
+        for id in sorted({w.node.id for w in known if w.node is not None and w.node.kind is NodeKind.GROUP}):
+            group = await groups.find_by_id(connection, id)
+            if group is not None:
+                found[id] = group.path
+        return found
+
+    def _deliveries(
+        self, webhook: Webhook, events: Sequence[RegistryEvent], paths: Mapping[int, str]
+    ) -> list[NewDelivery]:
+        """What a webhook is sent of some events, in their order."""
+        envelopes: list[list[RegistryEvent]] = []
+        for event in events:
+            if not _wants(webhook, event, paths):
+                continue
+            last = envelopes[-1] if envelopes else []
+            joins = event.trigger in (Trigger.PULL, Trigger.FILL) and last and last[0].trigger is event.trigger
+            if joins and len(last) < IN_ENVELOPE:
+                last.append(event)
+            else:
+                envelopes.append([event])
+        return [
+            NewDelivery(webhook.id, new_delivery_id(), told[0].trigger, self._envelopes.write(told))
+            for told in envelopes
+        ]
+
+    async def _serve(self, webhook_id: int) -> None:
+        """Send some of what is due for a webhook."""
+        try:
+            for _ in range(DELIVERIES_AT_ONCE):
+                if not await self._send_next(webhook_id):
+                    return
+        except DatabaseUnusable as error:  # sent again once the lease has ended
+            log.warning("webhook_delivery_not_noted", webhook=webhook_id, reason=str(error))
+        finally:
+            self._busy.discard(webhook_id)
+
+    async def _send_next(self, webhook_id: int) -> bool:
+        """Send the next delivery of a webhook; return whether it may go on at once."""
+        now = self._clock()
+
+        async def claim(connection: Connection) -> tuple[Webhook, Delivery] | None:
+            webhook = await webhooks.find(connection, webhook_id)
+            if webhook is None or webhook.is_disabled:
+                return None
+            delivery = await webhook_deliveries.claim(connection, webhook_id, now)
+            return None if delivery is None else (webhook, delivery)
+
+        claimed = await self._database.transact(claim, durable=False)
+        if claimed is None:
+            return False
+        webhook, delivery = claimed
+        outcome = await self._sender.send(webhook, delivery)
+        note: Any = partial(self._note, webhook_id=webhook.id, delivery=delivery, outcome=outcome)
+        await self._database.transact(note, durable=False)
+        if not outcome.is_success:
+            fields = {"webhook": webhook.id, "host": webhook.host, "attempt": delivery.attempts + 1}
+            log.warning("webhook_delivery_failed", **fields, reason=outcome.problem)
+        return outcome.is_success
+
+    async def _note(self, connection: Connection, webhook_id: int, delivery: Delivery, outcome: AttemptOutcome) -> None:
+        """Note an attempt, and how the webhook stands since."""
+        now = self._clock()
+        delay = None if outcome.is_success else delay_after(delivery.attempts + 1, self._chance())
+        await webhook_deliveries.note_attempt(
+            connection,
+            delivery,
+            now,
+            next_at=None if delay is None else now + delay,
+            delivered=outcome.is_success,
+            response_status=outcome.status,
+            problem=outcome.problem,
+        )
+        webhook = await webhooks.find(connection, webhook_id)
+        if webhook is None:
+            return
+        changed = webhook.succeeded() if outcome.is_success else webhook.failed(now)
+        if changed != webhook:
+            await webhooks.note_standing(connection, changed)
+        if changed.is_disabled and not webhook.is_disabled:
+            log.error("webhook_disabled", webhook=webhook.id, host=webhook.host, failures=changed.failures)
+            await webhook_deliveries.end_of_webhook(connection, webhook_id, now, "the webhook was disabled")
+
+
+def new_delivery_id() -> str:
+    """An id by which a receiver knows a delivery that it was sent before (Standard Webhooks, "webhook-id")."""
+    return f"msg_{secrets.token_hex(16)}"
+
+
+def _wants(webhook: Webhook, event: RegistryEvent, paths: Mapping[int, str]) -> bool:
+    """Whether a webhook is told of an event. `paths`: those of groups by their ids."""
+    if event.trigger not in webhook.triggers:
+        return False
+    if webhook.node is None:
+        return True
+    if event.trigger is Trigger.FILL:
+        return False  # all share what the cache holds
+    if webhook.node.kind is NodeKind.PROJECT:
+        return event.project_id == webhook.node.id
+    path = paths.get(webhook.node.id)
+    return path is not None and event.path.startswith(f"{path}/")
