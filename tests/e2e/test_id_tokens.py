@@ -32,8 +32,8 @@ def issuer(authority: Authority) -> Iterator[Issuer]:
 @pytest.fixture(scope="module")
 def clients(workplace: Path, processes: None) -> Iterator[dict[str, LoginClient]]:
     engine = Dockerd(workplace / "dockerd-of-id-tokens", "{}")
-    folder = workplace / "of-id-tokens"
-    yield {"docker": docker(engine), "skopeo": skopeo(folder / "skopeo"), "podman": podman(folder / "podman")}
+    folder = workplace / "idc"
+    yield {"docker": docker(engine), "skopeo": skopeo(folder / "skopeo"), "podman": podman(workplace / "idp")}
     engine.stop()
 
 
