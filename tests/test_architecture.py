@@ -94,6 +94,7 @@ PINNED = {
     "rich": ["gateway.cli"],
     "pydantic": ["gateway.settings", "gateway.api"],
     "pydantic_core": ["gateway.settings", "gateway.api"],
+    "graphql": ["gateway.api.graphql"],
 }
 
 

@@ -5396,6 +5396,42 @@ THREATS = [
             "cache/index/tenant_lists.py", "WHERE p.tenant = :tenant AND p.origin", "WHERE :tenant > 0 AND p.origin"
         ),
     ),
+    Threat(
+        "settings by GraphQL for whoever may see the group",
+        "A guest of a group reads by GraphQL with which account it pulls.",
+        "Each field of a group is decided by itself: settings and policies are null but for owners.",
+        (f"{REST}/test_graphql.py::test_the_page_of_a_group_reads_its_cache",),
+        Disarm(
+            "gateway/api/graphql/groups.py",
+            "return setting_node(self._group) if await self._may(Action.OWN) else None",
+            "return setting_node(self._group)",
+        ),
+    ),
+    Threat(
+        "a mutation with a token that only reads",
+        "A token with the scope `read_api` changes the upstream login of a group by GraphQL.",
+        "Before a document is executed, a mutation needs the scope for changes.",
+        (f"{REST}/test_graphql.py::test_tokens_are_those_of_the_rest_api",),
+        Disarm(
+            "gateway/api/graphql/app.py",
+            "missing_api_scope(principal, changes=is_mutation)",
+            "missing_api_scope(principal, changes=False)",
+        ),
+    ),
+    Threat(
+        "a small document that selects very much",
+        "Fragments that spread each other, or many aliases, make a few hundred bytes into millions of lookups.",
+        "The fields of a document are counted with its fragments written out, and bounded, before anything is done.",
+        (f"{REST}/test_graphql.py::test_a_document_beyond_its_bounds_is_refused",),
+        Disarm("gateway/api/graphql/limits.py", "if measured.roots(part.selection_set) > MOST_ROOTS:", "if False:"),
+    ),
+    Threat(
+        "a secret in the URL of a document",
+        "A mutation with an upstream's password is sent in the query of a URL, which proxies and histories keep.",
+        "Documents are taken from the body of a POST alone; a request with a query is refused, whatever it holds.",
+        (f"{REST}/test_graphql.py::test_documents_are_taken_by_post_and_from_the_body_alone",),
+        Disarm("gateway/api/graphql/app.py", 'if request.scope["query_string"]:', "if False:"),
+    ),
 ]
 
 

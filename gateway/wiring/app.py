@@ -8,6 +8,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.api.app import RestApi
 from gateway.api.errors import ApiErrors
+from gateway.api.graphql.app import PATH as GRAPHQL
+from gateway.api.graphql.app import GraphqlApi
 from gateway.api.options import ApiOptions
 from gateway.auth.authenticator import CLIENT_ADDRESS
 from gateway.data_folder import NativeFolder, server_name
@@ -161,6 +163,7 @@ def create_app(
         Sandbox(ErrorRendering(TokenApi(services, opener, roots))),
         Sandbox(ErrorRendering(GitlabApi(services, opener, roots, registry, options.old_paths))),
         ApiErrors(RestApi(services, options)),
+        ApiErrors(GraphqlApi(services, options)),
         Sandbox(ops_app(services, operations)),
         WebApp(services, pages or web_options(roots.main.own.url, roots.main.own.url), not_found),
         not_found,
@@ -202,17 +205,19 @@ class Surfaces:
         tokens: ASGIApp,
         gitlab: ASGIApp,
         rest: ASGIApp,
+        graphql: ASGIApp,
         operations: ASGIApp,
         pages: ASGIApp,
         none: ASGIApp,
         roots: RootTable,
     ) -> None:
-        """`gitlab`, `rest` and `pages` serve the main address alone: others belong to one upstream. `none` serves paths
-        that belong to no surface."""
+        """`gitlab`, `rest`, `graphql` and `pages` serve the main address alone: others belong to one upstream. `none`
+        serves paths that belong to no surface."""
         self._registry = registry
         self._tokens = tokens
         self._gitlab = gitlab
         self._rest = rest
+        self._graphql = graphql
         self._operations = operations
         self._pages = pages
         self._none = none
@@ -226,6 +231,8 @@ class Surfaces:
             await self._tokens(scope, receive, send)
         elif (path.startswith(GITLAB) or f"{path}/" == GITLAB) and is_main_address(scope):
             await self._gitlab(scope, receive, send)
+        elif path == GRAPHQL and is_main_address(scope):
+            await self._graphql(scope, receive, send)
         elif path.startswith("/api/") and is_main_address(scope):
             await self._rest(scope, receive, send)
         elif path.startswith("/-/") and not path.startswith(OWN_PAGES):
