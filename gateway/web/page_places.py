@@ -12,7 +12,7 @@ from gateway.namespaces.project import RegistryAccess
 from gateway.namespaces.reach import PullReach
 from gateway.registry.native import NativeRepository
 from gateway.services import Services
-from gateway.web.errors import PageError
+from gateway.web.errors import PageError, PageUnknown
 from gateway.web.visit import Visit
 
 
@@ -118,7 +118,7 @@ class PagePlaces:
         page = await self.registry(visit, action)
         stored = await self._services.native.inventory.find(visit.id_in_place("id"))
         if stored is None or stored.project_id != page.place.project.id:
-            raise PlaceUnknown("there is no such repository")
+            raise PageUnknown("there is no such repository")
         return RepositoryPage(page, stored, await self.finder.guard(visit.principal, page.place))
 
     async def group(self, visit: Visit) -> tuple[GroupPlace, PullReach]:
@@ -141,7 +141,7 @@ class PagePlaces:
 
 
 def tag_of(text: str) -> Tag:
-    """The tag of a text. Raises PlaceUnknown for what no tag can be."""
+    """The tag of a text. Raises PageUnknown for what no tag can be."""
     if not is_tag(text):
-        raise PlaceUnknown("this can be no tag")
+        raise PageUnknown("this can be no tag")
     return Tag(text)

@@ -11,10 +11,9 @@ from cache.oci.errors import Denied, DigestInvalid, ManifestUnknown
 from cache.oci.names import Tag
 from gateway.auth.matrix import Action
 from gateway.db.windows import ListWindow
-from gateway.inspection.place_finder import PlaceUnknown
 from gateway.services import Services
 from gateway.web.audited import note_repository_deletion, note_tag_deletion
-from gateway.web.errors import PageError
+from gateway.web.errors import PageError, PageUnknown
 from gateway.web.page_places import PagePlaces, RepositoryPage, tag_of
 from gateway.web.pages import Pages
 from gateway.web.routes import PageRoute
@@ -133,7 +132,7 @@ class Removals:
         page, id = await self._places.registry(visit, Action.MANAGE), visit.id_in_place("id")
         found = await self._services.native.inventory.find_deleted(id)
         if found is None or found.project_id != page.place.project.id:
-            raise PlaceUnknown("there is no such deleted repository")
+            raise PageUnknown("there is no such deleted repository")
         restored = await self._administration.restore_repository(id, found.project_id)
         return self._pages.lead(visit, f"{page.registry_path}/{restored.id}?restored=yes")
 

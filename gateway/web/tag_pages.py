@@ -14,11 +14,11 @@ from cache.oci.names import Tag, is_tag
 from gateway.db.tag_events import TagEvent
 from gateway.db.windows import ListWindow
 from gateway.inspection.image_contents import ImageConfig, read_config
-from gateway.inspection.place_finder import PlaceUnknown
 from gateway.registry.image_size import layers_of
 from gateway.registry.native import NativeRepository
 from gateway.registry.platform_names import platform_name
 from gateway.services import Services
+from gateway.web.errors import PageUnknown
 from gateway.web.page_places import PagePlaces, RepositoryPage, tag_of
 from gateway.web.pages import Pages
 from gateway.web.routes import PageRoute
@@ -97,7 +97,7 @@ class TagPages:
         events = await self._inventory.tag_events(page.stored.id, tag, window, counted=False)
         details = await self._inventory.tag(page.stored.id, tag)
         if details is None and not events.rows:
-            raise PlaceUnknown("there is no such tag")
+            raise PageUnknown("there is no such tag")
         values: Mapping[str, Any] = {"details": None, "children": [], "image": None, "referrers": [], "more": False}
         if details is not None:
             values = {"details": details, **await self._image(visit, page, details.stored.digest)}

@@ -67,7 +67,7 @@ UNKNOWN_ENDPOINTS = (
     *("/v2//manifests/latest", "/v2/../manifests", "/v2/manifests/latest", "/v2/.", "/v2/..", "/v2/../../etc/passwd"),
     *(f"{PROXIED}/x/blobs/sha256:../../../etc/passwd", f"{PROXIED}/x/manifests/../../../../etc/passwd"),
     *(f"{PROXIED}/x/tags/list/../../../../../etc/passwd", f"{PROXIED}/x/referrers/", f"{PROXIED}/"),
-    *("/", "/v1/", "/v1/_ping", "/V2/", "/v3/", "/etc/passwd", "/../../etc/passwd", "/..", "/.git/config", "/.env"),
+    *("/v1/", "/v1/_ping", "/V2/", "/v3/", "/etc/passwd", "/../../etc/passwd", "/..", "/.git/config", "/.env"),
     *(
         "/%2e%2e/%2e%2e/etc/passwd",
         "/%00",
