@@ -31,6 +31,7 @@ from gateway.services import Services
 
 ACCESS_TOKEN = "Access Token"
 _KIND, _NEW = "access token", "NewAccessToken"
+_NO_PERSON = "an access token makes no other tokens: a person does"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class AccessTokens:
     """Handlers of access tokens. `of`: the word for what has them, in paths.
 
     Maintainers look after those of a project, owners after those of a group. Nobody makes or is given a token with a
-    role above the own one.
+    role above the own one. A bot makes no token but the one that takes the place of its own, so that whoever has its
+    secret has nothing else once that is revoked.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class AccessTokens:
                 wanted.description or "",
             )
         except BotRefused as error:
-            raise Forbidden("an access token makes no other tokens: a person does") from error
+            raise Forbidden(_NO_PERSON) from error
         except ExpiryInvalid as error:
             raise ValuesRefused({"expires_at": [str(error)]}) from error
         except CredentialInvalid as error:
@@ -139,6 +141,9 @@ class AccessTokens:
         home = await self._home(of, call, Action.ADMIN)
         found = await self._find(call, home)
         await self._require_at_most_own(call, home, found.role)
+        user = call.principal.user
+        if user is None or (user.id != found.token.user_id and await self._tokens.is_bot(user.id)):
+            raise Forbidden(_NO_PERSON)
         return await self._rotate(call, home, found)
 
     async def rotate_own(self, of: str, call: Call[RotationShape]) -> Response:

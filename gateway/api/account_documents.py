@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from gateway.api.documents import DocumentWriter, moment
 from gateway.api.options import ApiOptions
-from gateway.auth.principal import Principal
+from gateway.auth.principal import Principal, PrincipalKind
 from gateway.directory.access_tokens import AccessToken
 from gateway.namespaces.credential_rules import EndKind, find_ending
 from gateway.namespaces.credentials import DeployToken, Job, PersonalToken, Scope
@@ -22,11 +22,17 @@ class AccountDocuments:
         self._clock = clock
 
     def user(self, user: User, reader: Principal) -> dict[str, object]:
-        """A user, with the address and the rights for administrators and for the user alone."""
+        """A user, with the address and the rights for administrators and for the user alone: no job is one of those."""
+        if reader.kind is PrincipalKind.JOB_TOKEN:
+            return self._stranger(user)
         if is_administrator(reader):
             return {**self._documents.user(user), "locked": False, "is_admin": user.admin, "two_factor_enabled": False}
         if reader.user is not None and reader.user.id == user.id:
             return self._documents.user(user)
+        return self._stranger(user)
+
+    def _stranger(self, user: User) -> dict[str, object]:
+        """A user, for everybody with a login."""
         return {
             "id": user.id,
             "username": user.name,

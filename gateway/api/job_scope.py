@@ -112,14 +112,12 @@ class JobScope:
 
     async def _list(self, call: Call[ListShape], kind: NodeKind) -> Response:
         place, wanted = await self._find(call, Action.TOKENS), call.parameters
-        found = [
-            entry
-            for entry in await self._scopes.list_allowed(place.project.id, kind)
-            if wanted.search.lower() in entry.path
-        ]
+        entries, search = await self._scopes.list_allowed(place.project.id, kind), wanted.search.lower()
+        known = {entry.key for entry in entries if await self._knows(call, entry)}
+        # Of an entry that is hidden, a search would tell the path, letter by letter.
+        found = [entry for entry in entries if not search or (entry.key in known and search in entry.path)]
         if wanted.sort == "desc":
             found.reverse()
-        known = {entry.key for entry in found if await self._knows(call, entry)}
         return page_of(call, self._options, found, lambda entry: self._document(entry, entry.key in known))
 
     async def _knows(self, call: "Call[Any]", entry: PathEntry) -> bool:

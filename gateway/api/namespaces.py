@@ -18,6 +18,7 @@ from gateway.api.shapes import ListShape, NoParameters, is_id
 from gateway.auth.principal import Principal
 from gateway.db.tree_lists import TreeFilter, TreeOrder
 from gateway.db.windows import COUNTED, ListWindow
+from gateway.directory.places import GroupPlace
 from gateway.namespaces.node import NodeKey, NodeKind, PathEntry
 from gateway.namespaces.role import Role
 from gateway.services import Services
@@ -48,29 +49,32 @@ class Namespaces:
 
     async def show(self, call: Call[NoParameters]) -> Response:
         """Show a namespace that the caller may know of."""
-        entry = await self._entry_of(call.path["id"])
-        if entry is None:
-            raise ResourceUnknown(NAMESPACE)
-        if entry.key.kind is NodeKind.GROUP:
-            await self._places.group(entry.path, call.principal)
-        elif not _is_own(call.principal, entry):
-            raise ResourceUnknown(NAMESPACE)
+        entry, _ = await self._find(call.path["id"], call.principal)
         return one(self._documents.namespace(entry))
 
     async def path_for_projects(self, principal: Principal, text: str) -> str:
         """The path of the namespace of an id or a path, in which a principal may create projects. Raises Forbidden,
         ResourceUnknown."""
-        entry = await self._entry_of(text)
-        if entry is None or entry.key.kind is NodeKind.PROJECT:
-            raise ResourceUnknown(NAMESPACE)
-        if entry.key.kind is NodeKind.GROUP:
-            place, _ = await self._places.group(entry.path, principal)
-            role = await self._places.role(principal, place.way)
+        entry, group = await self._find(text, principal)
+        if group is not None:
+            role = await self._places.role(principal, group.way)
             if role is None or role < Role.DEVELOPER:
                 raise Forbidden(f"developers of group {entry.path!r}, or of one above it, create projects there")
-        elif not _is_own(principal, entry):
-            raise ResourceUnknown(NAMESPACE)
         return entry.path
+
+    async def _find(self, text: str, principal: Principal) -> tuple[PathEntry, GroupPlace | None]:
+        """The namespace of an id or a path that a principal may know of, with the group that it is, if it is one.
+        Raises ResourceUnknown, in the same words for one that is hidden and one that does not exist."""
+        entry = await self._entry_of(text)
+        if entry is not None and entry.key.kind is NodeKind.USER and _is_own(principal, entry):
+            return entry, None
+        try:
+            place, _ = await self._places.group(text, principal)  # which takes as long where there is none
+        except ResourceUnknown as error:
+            raise ResourceUnknown(NAMESPACE, error.reason) from error
+        if entry is None or entry.key != place.way[-1]:
+            raise ResourceUnknown(NAMESPACE, "the path is an old one")
+        return entry, place
 
     async def _own(self, principal: Principal, wanted: ListShape) -> Sequence[PathEntry]:
         known = await self._places.knowledge(principal, Role.DEVELOPER)

@@ -25,7 +25,7 @@ from gateway.inspection.place_finder import (
     sought_path,
 )
 from gateway.namespaces.credentials import Job
-from gateway.namespaces.node import PathEntry, Way
+from gateway.namespaces.node import PathEntry, Visibility, Way
 from gateway.namespaces.paths import parent_path
 from gateway.namespaces.reach import Knowledge, PullReach
 from gateway.namespaces.role import Role
@@ -89,7 +89,11 @@ class Places:
         stored = await self._services.native.inventory.find(int(id))
         if stored is None or stored.project_id != place.project.id:
             raise ResourceUnknown(REPOSITORY)
-        return FoundRepository(place, stored)
+        found = FoundRepository(place, stored)
+        if action is Action.PUSH:
+            with _told(PROJECT):
+                await self._finder.require(principal, action, place, self._services.clock(), found.name)
+        return found
 
     async def deleted_repository(self, project: str, id: str, principal: Principal) -> DeletedPlace:
         """The deleted repository of an id in a project, for a principal that may manage that. Raises as `project`
@@ -158,6 +162,11 @@ class Places:
         if not is_id(text) and text.lower() != place.group.path:
             raise Forbidden(f"nothing is changed by an old path: the group is {place.group.path!r} now")
         return place
+
+    async def require_audience(self, principal: Principal, place: ProjectPlace, wanted: Visibility) -> None:
+        """Check that a principal may give a project a visibility. Raises Forbidden."""
+        with _told(PROJECT):
+            await self._finder.require_audience(principal, place, wanted)
 
     async def role(self, principal: Principal, way: Way) -> Role | None:
         """The strongest role of a person at the end of a way; an administrator is an owner everywhere."""

@@ -120,6 +120,8 @@ class Projects:
         if wanted == ProjectShape():
             names = ", ".join(ProjectShape.model_fields)
             raise ParametersInvalid([f"{names} are missing, at least one parameter must be provided"])
+        if wanted.visibility is not None:
+            await self._places.require_audience(call.principal, place, Visibility(wanted.visibility))
         if wanted.container_expiration_policy_attributes is not None:
             await self._policies.save(place.project.id, wanted.container_expiration_policy_attributes)
             self._audited.changed(call, EventKind.UPDATE, Subject.CLEANUP_POLICY, place.project.path)

@@ -21,6 +21,7 @@ from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.directory.places import ProjectPlace
 from gateway.http.access_log import note_native_lookup
 from gateway.namespaces.errors import MoveRefused, PathReserved, RestoreRefused
+from gateway.namespaces.old_path import RESERVED
 from gateway.registry.native_store import NativeStore
 from gateway.registry.protected import MoveLevels
 
@@ -183,4 +184,4 @@ def _parse_path(text: str) -> RepositoryName:
 
 def _reserved() -> Conflicting:
     """The error for a path that something had that has moved, which may be hidden from the client."""
-    return Conflicting("the path is not free: something had it that has moved, and its old path still leads there")
+    return Conflicting(f"the path {RESERVED}")

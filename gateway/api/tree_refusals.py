@@ -26,10 +26,10 @@ from gateway.namespaces.errors import (
     UserUnknown,
     VisibilityRefused,
 )
+from gateway.namespaces.old_path import RESERVED
 
 _ATTRIBUTES: dict[type[TreeError], str] = {
     PathInvalid: "path",
-    PathReserved: "path",
     VisibilityRefused: "visibility_level",
     MembershipRefused: "access_level",
     ExpiryInvalid: "expires_at",
@@ -58,6 +58,8 @@ def tree_refusals() -> Iterator[None]:
         yield
     except PathTaken as error:
         raise ValuesRefused({"path": [_TAKEN], "name": [_TAKEN]}) from error
+    except PathReserved as error:
+        raise ValuesRefused({"path": [RESERVED]}) from error
     except NodeNotEmpty as error:
         raise Conflicting(str(error)) from error
     except TreeError as error:

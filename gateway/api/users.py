@@ -32,6 +32,7 @@ from gateway.namespaces.errors import (
     TreeError,
     UserUnknown,
 )
+from gateway.namespaces.old_path import RESERVED
 from gateway.namespaces.user import User, UserChanges, check_password
 
 ALL, ONE = "/users", "/users/{id}"
@@ -40,7 +41,6 @@ USER = "User"
 _ORDERS = {"id": UserOrder.ID, "created_at": UserOrder.ID, "name": UserOrder.NAME, "username": UserOrder.NAME}
 _ATTRIBUTES: Mapping[type[TreeError], str] = {
     PathInvalid: "username",
-    PathReserved: "username",
     EmailInvalid: "email",
     PasswordRefused: "password",
 }
@@ -237,6 +237,8 @@ def refusals() -> Iterator[None]:
         raise Conflicting("Username has already been taken") from error
     except (LastAdministrator, NodeNotEmpty) as error:
         raise Conflicting(f"409 Conflict - {error}") from error
+    except PathReserved as error:
+        raise ValuesRefused({"username": [RESERVED]}) from error
     except tuple(_ATTRIBUTES) as error:
         raise ValuesRefused({_ATTRIBUTES[type(error)]: [str(error)]}) from error
 

@@ -6,6 +6,7 @@ How such a token is rotated and ends is that of every personal token.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from gateway.db import bots, personal_tokens, token_lists, users
 from gateway.db.connection import Connection
@@ -56,6 +57,10 @@ class AccessTokenAdministration:
             return AccessToken(token, (await bots.roles_of(connection, home, [token.user_id])).get(token.user_id))
 
         return await self._database.query(find)
+
+    async def is_bot(self, user_id: int) -> bool:
+        """Whether a user is the bot of an access token, and no person."""
+        return await self._database.query(partial(bots.find, user_id=user_id)) is not None
 
     async def create(
         self,

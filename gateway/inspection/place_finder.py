@@ -10,14 +10,17 @@ from cache.oci.errors import NameInvalid
 from cache.oci.names import NAME_LIMIT, RepositoryName
 from gateway.auth.access import Access
 from gateway.auth.matrix import Action
-from gateway.auth.permissions import Decision
+from gateway.auth.permissions import Decision, Refusal
 from gateway.auth.principal import Principal
 from gateway.auth.protection import TagGuard
 from gateway.directory.places import GroupPlace, Located, Place, ProjectPlace
-from gateway.namespaces.node import NodeKey, NodeKind
+from gateway.namespaces.locate import NativeLocation
+from gateway.namespaces.node import NodeKey, NodeKind, Visibility
 from gateway.namespaces.old_path import Former
 from gateway.namespaces.paths import proxied_name
+from gateway.namespaces.protection import UNPROTECTED
 from gateway.namespaces.reach import PullReach
+from gateway.namespaces.role import Role
 from gateway.services import Services
 
 Sought = RepositoryName | int | None
@@ -116,16 +119,44 @@ class PlaceFinder:
         found = await self._services.directory.find_place(NodeKey(NodeKind.PROJECT, id))
         return found if isinstance(found, ProjectPlace) else None
 
-    async def decide(self, principal: Principal, action: Action, place: Place, now: datetime) -> Decision:
-        """Decide whether a principal may do something at a place, whatever list its token holds."""
-        path = place.project.path if isinstance(place, ProjectPlace) else place.group.path
-        return await self.access.decide(replace(principal, limits=None), action, Located(path, place), now)
+    async def decide(
+        self,
+        principal: Principal,
+        action: Action,
+        place: Place,
+        now: datetime,
+        repository: RepositoryName | None = None,
+    ) -> Decision:
+        """Decide whether a principal may do something at a place, whatever list its token holds. `repository`: one in
+        the place, whose protection rules count then; those of the place itself never do."""
+        if repository is not None:
+            located = Located(repository.text, place, NativeLocation(repository))
+        elif isinstance(place, ProjectPlace):
+            located = Located(place.project.path, replace(place, protection=UNPROTECTED))
+        else:
+            located = Located(place.group.path, place)
+        return await self.access.decide(replace(principal, limits=None), action, located, now)
 
-    async def require(self, principal: Principal, action: Action, place: Place, now: datetime) -> None:
+    async def require(
+        self,
+        principal: Principal,
+        action: Action,
+        place: Place,
+        now: datetime,
+        repository: RepositoryName | None = None,
+    ) -> None:
         """Check that a principal may do something at a place that it may know of. Raises PlaceRefused."""
-        decision = await self.decide(principal, action, place, now)
+        decision = await self.decide(principal, action, place, now, repository)
         if not decision.allowed:
             raise PlaceRefused(decision)
+
+    async def require_audience(self, principal: Principal, place: ProjectPlace, wanted: Visibility) -> None:
+        """Check that a principal may give a project a visibility: owners alone change it (GitLab, "Project and group
+        visibility"). Raises PlaceRefused."""
+        if wanted is place.project.visibility:
+            return
+        if await self.access.role(principal, place.way, self._services.clock()) is not Role.OWNER:
+            raise PlaceRefused(Decision(False, "owners change the visibility of a project", Refusal.DENIED))
 
     async def level(self, principal: Principal, place: ProjectPlace) -> int:
         """The level by which the protection rules of a project judge a principal."""

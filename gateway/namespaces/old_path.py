@@ -12,6 +12,10 @@ from enum import StrEnum
 from gateway.namespaces.errors import MoveRefused, PathReserved
 from gateway.namespaces.expiry import format_moment
 
+RESERVED = "is not free: something had it that has moved, and its old path still leads there"
+"""What clients are told of an old path, where that of what has moved may be hidden from them: not what it is, nor
+where."""
+
 
 class MovedKind(StrEnum):
     """Kind of what can move; the words are those of NodeKind."""

@@ -45,7 +45,7 @@ def check_claims(
         raise IdTokenRefused("its subject is missing, or no text that can be stored")
     issued_at, expires_at = _moment(claims, "iat"), _moment(claims, "exp")
     begins = max(issued_at, _moment(claims, "nbf") if "nbf" in claims else issued_at)
-    if now >= expires_at + CLOCK_SKEW:
+    if now - CLOCK_SKEW >= expires_at:
         raise IdTokenRefused("it has expired")
     if begins > now + CLOCK_SKEW:
         raise IdTokenRefused("it is of the future")

@@ -8,7 +8,8 @@ from cache.sqlite import DatabaseUnusable
 from gateway.auth.permissions import Refusal
 from gateway.http.errors import unusable_database
 from gateway.inspection.place_finder import PlaceMoved, PlaceRefused, PlaceUnknown
-from gateway.namespaces.errors import TreeError
+from gateway.namespaces.errors import PathReserved, TreeError
+from gateway.namespaces.old_path import RESERVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,9 @@ def text_of(error: Exception) -> ErrorText:
         said = error.detail if isinstance(error.detail, str) else error.message
         title = _TITLES.get(error.status, "This did not work")
         return ErrorText(error.status, title, sentence(said), error.counted_as, error.reason or said, error.headers)
+    if isinstance(error, PathReserved):
+        said = f"The path {RESERVED}."
+        return ErrorText(409, "This cannot be done as things are", said, RefusalReason.INVALID, str(error))
     return ErrorText(409, "This cannot be done as things are", sentence(str(error)), RefusalReason.INVALID, str(error))
 
 

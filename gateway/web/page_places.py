@@ -119,6 +119,9 @@ class PagePlaces:
         stored = await self._services.native.inventory.find(visit.id_in_place("id"))
         if stored is None or stored.project_id != page.place.project.id:
             raise PageUnknown("there is no such repository")
+        if action is Action.PUSH:
+            name, now = RepositoryName(stored.path), self._services.clock()
+            await self.finder.require(visit.principal, action, page.place, now, name)
         return RepositoryPage(page, stored, await self.finder.guard(visit.principal, page.place))
 
     async def group(self, visit: Visit) -> tuple[GroupPlace, PullReach]:

@@ -58,6 +58,8 @@ class ProjectSettings:
         except ValueError as error:
             raise PageError("The form names no visibility or no access level. Nothing was changed.") from error
 
+        await self._places.finder.require_audience(visit.principal, page.place, visibility)
+
         def change(project: Project) -> Project:
             return replace(project, visibility=visibility, registry=registry)
 

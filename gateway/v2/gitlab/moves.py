@@ -19,6 +19,7 @@ from gateway.http.access_log import note_native_lookup
 from gateway.http.bodies import read_whole, refuse_encoded
 from gateway.namespaces.errors import MoveRefused, ParentUnknown, PathReserved, PathTaken, TreeError
 from gateway.namespaces.expiry import format_precisely
+from gateway.namespaces.old_path import RESERVED
 from gateway.namespaces.paths import parent_path
 from gateway.services import Services
 from gateway.v2.audited import Audited
@@ -146,7 +147,9 @@ def _refusals() -> Iterator[None]:
     """Render what the tree refuses within the block."""
     try:
         yield
-    except (PathReserved, PathTaken, MoveRefused) as error:
+    except PathReserved as error:  # what has moved may be hidden from the client
+        raise RenameConflict(f"the path {RESERVED}") from error
+    except (PathTaken, MoveRefused) as error:
         raise RenameConflict(str(error)) from error
     except ParentUnknown as error:
         raise NameUnknown(str(error)) from error

@@ -259,3 +259,12 @@ async def test_a_deleted_project_takes_its_bots_along(rest: Rest) -> None:
     async with rest.database() as database, database.read() as connection:
         assert await users.find_by_id(connection, made["user_id"]) is None
         assert await bots.find(connection, made["user_id"]) is None
+
+
+async def test_a_bot_rotates_its_own_token_alone(rest: Rest) -> None:
+    made, other = await make(rest, access_level=50), await make(rest, access_level=20)
+    code, refused = await rotate(rest, other["id"], **by(made["token"]))
+    assert code == 403 and "makes no other tokens" in refused["message"]
+    assert (await rest.get("/user", **by(other["token"])))["id"] == other["user_id"]
+    code, new = await rotate(rest, made["id"], **by(made["token"]))
+    assert code == 200 and new["user_id"] == made["user_id"]

@@ -189,3 +189,17 @@ async def test_jobs_are_for_developers_and_those_of_others_for_maintainers(rest:
     assert (await rest.call("POST", f"{one}/cancel", who="maintainer")).status == 201
     assert (await rest.call("GET", one.replace("app", "lib"), who="developer")).status == 404
     assert await rest.get(f"{APP}/jobs/nonsense", 404, who="developer") == {"message": "404 Job Not Found"}
+
+
+async def test_a_search_does_not_tell_the_path_of_what_is_hidden(rest: Rest) -> None:
+    await rest.send_json(
+        "POST", f"{SCOPE}/allowlist", {"target_project_id": await id_of(rest, "/projects/closed%2Fsecret")}, who="root"
+    )
+    assert len(await rest.get(f"{SCOPE}/allowlist")) == 1
+    assert await rest.get(f"{SCOPE}/allowlist", search="closed/s") == []
+    assert len(await rest.get(f"{SCOPE}/allowlist", search="closed/s", who="root")) == 1
+
+
+async def test_a_job_is_told_no_address_of_its_user(rest: Rest) -> None:
+    shown = await rest.get("/job", **by(await rest.job("developer", "team/app")))
+    assert shown["user"]["username"] == "developer" and "email" not in shown["user"]

@@ -85,8 +85,21 @@ async def test_a_disabled_registry_is_closed_to_all(rest: Rest) -> None:
     assert (await rest.surface.call("GET", "team/app/web/manifests/v1")).status == 403
 
 
+async def test_the_visibility_is_changed_by_owners_alone(rest: Rest) -> None:
+    made = await rest.send_json("POST", "/projects", {"path": "own"}, who="stranger")
+    own = f"/projects/{json.loads(made.body)['id']}"
+    member = {"username": "newcomer", "access_level": 40}
+    assert (await rest.send_json("POST", f"{own}/members", member, who="stranger")).status == 201
+    refused = await rest.send_json("PUT", own, {"visibility": "public"}, who="newcomer")
+    assert refused.status == 403 and "owners change the visibility" in json.loads(refused.body)["message"]
+    same = {"visibility": "private", "container_registry_access_level": "private"}
+    assert (await rest.send_json("PUT", own, same, who="newcomer")).status == 200
+    changed = await rest.send_json("PUT", own, {"visibility": "public"}, who="stranger")
+    assert json.loads(changed.body)["visibility"] == "public"
+
+
 async def test_the_visibility_is_changed_as_far_as_the_group_lets_it(rest: Rest) -> None:
-    answer = await rest.send_json("PUT", APP, {"visibility": "public"})
+    answer = await rest.send_json("PUT", APP, {"visibility": "public"}, who="root")
     assert answer.status == 400
     assert "cannot be public in the private group" in json.loads(answer.body)["message"]["visibility_level"][0]
     changed = await rest.send_json("PUT", "/projects/open%2Fshown", {"visibility": "private"}, who="root")

@@ -103,3 +103,14 @@ async def test_a_rename_gives_no_way_around_immutable_tags(rest: Rest) -> None:
     await protect(rest, ProtectionKind.IMMUTABLE, "v1", None)
     refused = await rest.send_json("PUT", await path_of(rest), {"name": "aside"}, who="root")
     assert refused.status == 403 and "nobody may delete it" in json.loads(refused.body)["message"]
+
+
+async def test_a_tag_is_restored_by_those_alone_who_may_push_to_its_repository(rest: Rest) -> None:
+    await rest.surface.push_image(NAME, "v1", text="another")
+    path = await path_of(rest)
+    await protect(rest, ProtectionKind.REPOSITORY, "", ProtectionLevel.OWNER)  # the one at the project's own path
+    assert (await rest.call("POST", f"{path}/tags/v1/restore", who="developer")).status == 200
+    await protect(rest, ProtectionKind.REPOSITORY, "/w*", ProtectionLevel.MAINTAINER)
+    refused = await rest.call("POST", f"{path}/tags/v1/restore", who="developer")
+    assert refused.status == 403 and "repository team/app/web is protected" in json.loads(refused.body)["message"]
+    assert (await rest.call("POST", f"{path}/tags/v1/restore", who="maintainer")).status == 200

@@ -313,6 +313,13 @@ async def test_a_project_is_renamed_with_all_of_its_repositories(surface: PushSu
     assert await surface.services.native.find(RepositoryName("team/shop/web"))
 
 
+async def test_a_rename_to_an_old_path_does_not_tell_where_a_project_has_gone(surface: PushSurface) -> None:
+    assert (await call(surface, "PATCH", f"{BASE}/team/lib/", "root", wanted(namespace="closed"))).status == 204
+    for query in ("", "?dry_run=true"):
+        answer = await call(surface, "PATCH", f"{BASE}/team/app/{query}", body=wanted(name="lib"))
+        assert answer.status == 409 and b"the path is not free" in answer.body and b"closed" not in answer.body
+
+
 async def test_a_project_moves_to_another_namespace_by_its_owner(surface: PushSurface) -> None:
     await surface.push_image(WEB, "v1")
     assert (await call(surface, "PATCH", f"{BASE}/team/app/", body=wanted(namespace="team/sub"))).status == 403

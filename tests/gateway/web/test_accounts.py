@@ -83,7 +83,10 @@ async def test_settings_change_visibility_and_who_may_use_the_registry(site: Sit
     place = await site.rest.services.directory.find_project_place("team/app")
     assert place is not None
     assert (place.project.visibility, place.project.registry) == (Visibility.PRIVATE, RegistryAccess.PRIVATE)
-    wider = await browser.post("/team/app/edit", [("visibility", "public"), fields[1]])
+    owner, public = await site.browser("root"), [("visibility", "public"), fields[1]]
+    refused = await browser.post("/team/app/edit", public)
+    assert refused.status == 403 and "Owners change the visibility of a project." in text_of(refused)
+    wider = await owner.post("/team/app/edit", public)
     assert wider.status == 422 and "public" in text_of(wider)
     for wrong in ([], [("visibility", "x"), fields[1]]):
         assert (await browser.post("/team/app/edit", wrong)).status == 400

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.audit.event import EventKind, Subject, Surface
-from gateway.db import protections
+from gateway.db import projects, protections
 from gateway.namespaces.protection import ProtectionKind, ProtectionLevel
 from tests.gateway.asgi import Exchange
 from tests.gateway.v2.pushing import NOW
@@ -153,3 +153,19 @@ async def test_repositories_are_deleted_and_restored_by_maintainers(site: Site, 
     for path, fields in ((f"{address}/delete", [("confirmation", "team/app/web")]), (f"{address}/restore", [])):
         assert (await browser.post(path, fields)).status == status
     assert await tags_of(site) == NAMES
+
+
+async def test_a_tag_is_restored_by_those_alone_who_may_push_to_its_repository(site: Site) -> None:
+    browser, address = await site.browser("developer"), await site.address_of("team/app/web")
+    await remove(browser, address, "v1", "v2")
+    async with site.rest.database() as database, database.write() as connection:
+        project = await projects.get(connection, "team/app")
+        create = partial(protections.create, connection, project, ProtectionKind.REPOSITORY, now=NOW)
+        await create("", push=ProtectionLevel.OWNER)  # the one at the project's own path
+    assert (await browser.post(f"{address}/tags/v1/restore")).status == 303
+    async with site.rest.database() as database, database.write() as connection:
+        create = partial(protections.create, connection, project, ProtectionKind.REPOSITORY, now=NOW)
+        await create("/w*", push=ProtectionLevel.MAINTAINER)
+    refused = await browser.post(f"{address}/tags/v2/restore")
+    assert refused.status == 403 and "repository team/app/web is protected" in text_of(refused).lower()
+    assert await tags_of(site) == ["v1", "v3", "v4"]
