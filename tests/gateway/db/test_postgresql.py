@@ -108,6 +108,7 @@ async def test_an_older_database_is_upgraded_on_request_alone(address: Postgresq
     store = "uploads, tags, manifest_references, manifests, blob_links, blobs, repositories"
     reviews = "collection, blob_removals, manifest_reviews, blob_reviews"
     newest = "bulk_deletions, protection_rules, deleted_manifests, repository_cleanups, cleanup_policies"
+    await scalars(address, "DROP TABLE webhook_deliveries, webhook_events, webhooks")
     await scalars(
         address, f"DROP TABLE web_sessions, cache_purges, image_ttl_policies, id_token_logins, bots, {newest}"
     )
