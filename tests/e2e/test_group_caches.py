@@ -131,26 +131,27 @@ def test_the_lines_of_the_page_run(rig: Rig, published: Publish) -> None:
 
 def test_terraform_and_pages_work_by_graphql(rig: Rig, published: Publish) -> None:
     published("tiny", repository="library/alpine", tag="3.20")
-    client, secret = gitlab.GraphQL(rig.server.url, token=rig.token), remember("upstream-secret-of-terraform")
+    secret = remember("upstream-secret-of-terraform")
     wanted = f'groupPath: "team", enabled: true, identity: "robot", secret: "{secret}"'
     change = "mutation {updateDependencyProxySettings(input: {%s}) {dependencyProxySetting {enabled, identity} errors}}"
-    done = client.execute(change % wanted)["updateDependencyProxySettings"]
-    assert done == {"dependencyProxySetting": {"enabled": True, "identity": "robot"}, "errors": []}
-    read = 'query {group(fullPath: "team") {dependencyProxySetting {enabled, identity}}}'
-    assert client.execute(read)["group"] == {"dependencyProxySetting": {"enabled": True, "identity": "robot"}}
-    client.execute(change % 'groupPath: "team", enabled: true, identity: "", secret: ""')
-    rig.pull("alpine:3.20")
-    newest = 'query {group(fullPath: "team") {dependencyProxyManifests(first: 1) {nodes {imageName digest}}}}'
-
-    def names() -> list[str]:
-        return [node["imageName"] for node in client.execute(newest)["group"]["dependencyProxyManifests"]["nodes"]]
-
-    wait_until(lambda: names() == ["library/alpine:3.20"])
-    assert client.execute('query {group(fullPath: "absent") {id}}') == {"group": None}
-    with pytest.raises(TransportQueryError, match="does not exist or you don't have permission"):
-        client.execute(change % 'groupPath: "other", enabled: false')
-    with pytest.raises(Exception, match="401"):  # which one depends on the versions of the libraries
-        gitlab.GraphQL(rig.server.url, token="rgpat-wrong").execute(read)
-    client.execute(change % 'groupPath: "team", enabled: false')
-    with pytest.raises(ClientFailed):
+    with gitlab.GraphQL(rig.server.url, token=rig.token) as client:
+        done = client.execute(change % wanted)["updateDependencyProxySettings"]
+        assert done == {"dependencyProxySetting": {"enabled": True, "identity": "robot"}, "errors": []}
+        read = 'query {group(fullPath: "team") {dependencyProxySetting {enabled, identity}}}'
+        assert client.execute(read)["group"] == {"dependencyProxySetting": {"enabled": True, "identity": "robot"}}
+        client.execute(change % 'groupPath: "team", enabled: true, identity: "", secret: ""')
         rig.pull("alpine:3.20")
+        newest = 'query {group(fullPath: "team") {dependencyProxyManifests(first: 1) {nodes {imageName digest}}}}'
+
+        def names() -> list[str]:
+            return [node["imageName"] for node in client.execute(newest)["group"]["dependencyProxyManifests"]["nodes"]]
+
+        wait_until(lambda: names() == ["library/alpine:3.20"])
+        assert client.execute('query {group(fullPath: "absent") {id}}') == {"group": None}
+        with pytest.raises(TransportQueryError, match="does not exist or you don't have permission"):
+            client.execute(change % 'groupPath: "other", enabled: false')
+        with gitlab.GraphQL(rig.server.url, token="rgpat-wrong") as stranger, pytest.raises(Exception, match="401"):
+            stranger.execute(read)  # which error it is depends on the versions of the libraries
+        client.execute(change % 'groupPath: "team", enabled: false')
+        with pytest.raises(ClientFailed):
+            rig.pull("alpine:3.20")
