@@ -11,75 +11,19 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.parts.canaries import remember
-from tests.parts.chromium import PHONE, Chromium, Scheme, chromium, examine
+from tests.parts.chromium import Chromium, chromium
 from tests.parts.clients import Skopeo
-from tests.parts.gateway import Gateway
 from tests.parts.images import Images
 from tests.parts.postgresql import Databases
 
 from .conftest import LongLived
+from .pages_rig import EMPTY, IMAGE, PROJECT, Rig, password_file, sign_in
 
 pytestmark = pytest.mark.long
 
 T = TypeVar("T")
 
 ENGINES = ["sqlite", "postgresql"]
-PASSWORDS = {name: f"the password of {name}" for name in ("root", "maintainer", "developer", "reporter")}
-PROJECT, IMAGE, EMPTY = "team/app", "team/app/web", "team/empty"
-TAGS = [f"1.{number}.0" for number in range(12)]
-
-
-class Rig:
-    """A server with members of a group by their roles, a project with an image that skopeo has pushed, and an empty
-    project."""
-
-    def __init__(self, server: Gateway, skopeo: Skopeo, images: Images) -> None:
-        self.server, self._skopeo, self._images = server, skopeo, images
-        server.json("group", "create", "team")
-        for path in (PROJECT, EMPTY, "team/bare"):
-            server.json("project", "create", path)
-        for name in ("maintainer", "developer", "reporter"):
-            server.json("user", "create", name, "--password-file", str(password_file(server.directory, name)))
-            server.json("member", "add", "team", name, name)
-        self.push("tiny", IMAGE, *TAGS)
-        self.push("multi", IMAGE, "all")
-
-    def push(self, image: str, repository: str, *tags: str) -> None:
-        """Push an image of the tests by some tags."""
-        layout = self._images[image]
-        for tag in tags:
-            target = f"docker://{self.server.host}/{repository}:{tag}"
-            credential = f"maintainer:{PASSWORDS['maintainer']}"
-            self._skopeo.copy(f"oci:{layout.path}:{layout.tag}", target, credential=credential)
-
-    def tags(self) -> list[str]:
-        return [tag["name"] for tag in self.server.json("tag", "list", IMAGE)]
-
-    def address(self, path: str) -> str:
-        return f"{self.server.url}{path}"
-
-    def repository(self, page: Page) -> None:
-        """Go to the tags of the image as people do."""
-        page.goto(self.address(f"/{PROJECT}"))
-        page.get_by_role("navigation", name="Project").get_by_role("link", name="Container Registry").click()
-        page.get_by_role("link", name=IMAGE, exact=True).click()
-        expect(page.get_by_role("heading", level=1)).to_have_text(IMAGE)
-
-
-def password_file(folder: Path, name: str) -> Path:
-    file = folder / f"{name}.txt"
-    file.write_text(remember(PASSWORDS[name]))
-    file.chmod(0o600)
-    return file
-
-
-def sign_in(page: Page, rig: Rig, name: str, path: str = "/") -> None:
-    """Sign in, led there by a page that needs it."""
-    page.goto(rig.address("/users/sign_in" if path == "/" else path))
-    page.get_by_label("User name or e-mail").fill(name)
-    page.get_by_label("Password").fill(PASSWORDS[name])
-    page.get_by_role("main").get_by_role("button", name="Sign in").click()
-    expect(page).to_have_url(rig.address(path))
 
 
 @pytest.fixture(scope="module")
@@ -313,57 +257,3 @@ def test_signing_out_leaves_nothing_behind_the_back_button(rig: Rig, browser: Ch
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
         page.go_back()
         expect(page.get_by_label("User name or e-mail")).to_be_visible()
-
-
-PAGES = {
-    "sign-in": "/users/sign_in",
-    "home": "/",
-    "group": "/team",
-    "project": f"/{PROJECT}",
-    "registry": f"/{PROJECT}/container_registry",
-    "empty-registry": f"/{PROJECT}/container_registry?search=nothing",
-    "group-registry": "/groups/team/-/container_registries",
-    "search": "/search?q=team",
-    "settings": f"/{PROJECT}/edit",
-    "cleanup": f"/{PROJECT}/-/settings/packages_and_registries",
-    "deleted": f"/{PROJECT}/container_registry/deleted",
-    "tokens": "/-/profile/personal_access_tokens",
-    "account": "/-/profile",
-    "password": "/-/profile/password",
-    "help": "/help",
-    "help-page": "/help/settings",
-    "not-found": "/nothing/here",
-}
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 900), PHONE, (320, 640)], ids=["desktop", "phone", "narrow"])
-def test_axe_finds_nothing_serious_and_nothing_needs_scrolling_sideways(
-    rig: Rig, browser: Chromium, scheme: Scheme, size: tuple[int, int]
-) -> None:
-    found: dict[str, object] = {}
-    with browser.visit(size, scheme=scheme) as page:
-        shots = {**PAGES}
-        page.goto(rig.address(shots.pop("sign-in")))
-        look(page, "sign-in", found)
-        sign_in(page, rig, "maintainer")
-        for name, path in shots.items():
-            page.goto(rig.address(path))
-            look(page, name, found)
-        rig.repository(page)
-        look(page, "repository", found)
-        tags = page.url
-        for tag in ("1.9.0", "all"):
-            page.goto(f"{tags}/tags/{tag}")
-            look(page, f"tag-{tag}", found)
-        page.goto(f"{tags}/delete")
-        look(page, "delete", found)
-    assert found == {}
-
-
-def look(page: Page, name: str, found: dict[str, object]) -> None:
-    """Examine a page, which must not be wider than its window."""
-    if findings := examine(page):
-        found[name] = findings
-    if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-        found[f"{name} (width)"] = page.evaluate("document.documentElement.scrollWidth")
