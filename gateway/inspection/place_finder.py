@@ -17,7 +17,7 @@ from gateway.directory.places import GroupPlace, Located, Place, ProjectPlace
 from gateway.namespaces.locate import NativeLocation
 from gateway.namespaces.node import NodeKey, NodeKind, Visibility
 from gateway.namespaces.old_path import Former
-from gateway.namespaces.paths import proxied_name
+from gateway.namespaces.paths import RESERVED_ANYWHERE, proxied_name
 from gateway.namespaces.protection import UNPROTECTED
 from gateway.namespaces.reach import PullReach
 from gateway.namespaces.role import Role
@@ -54,7 +54,10 @@ class PlaceMoved(Exception):
 
 
 def sought_path(text: str) -> RepositoryName | None:
-    """The path that somebody means, in any capitals; None for what no path can be."""
+    """The path that somebody means, in any capitals; None for what no path can be, such as the name of an image of an
+    upstream, which would lead to its group."""
+    if not RESERVED_ANYWHERE.isdisjoint(text.lower().split("/")):
+        return None
     try:
         return RepositoryName.parse(text.lower()) if text.isascii() and len(text) <= NAME_LIMIT else None
     except NameInvalid:

@@ -268,6 +268,13 @@ async def test_paths_are_found_in_any_capitals_and_with_a_slash_at_the_end(site:
         assert (await browser.get(path, None)).status in (200, 303, 404)
 
 
+@pytest.mark.parametrize(
+    "path", ["/team/dependency_proxy/containers/x", "/team/dependency_proxy", "/groups/team/virtual_registries"]
+)
+async def test_the_name_of_an_image_of_an_upstream_is_no_page(site: Site, path: str) -> None:
+    await (await site.browser("reporter")).get(path, 404)
+
+
 async def test_clients_that_are_no_browsers_get_the_errors_that_they_read(site: Site) -> None:
     for path in ("/nothing", "/v1/search", "/team/app"):
         answer = await site.stranger().get(path, 404, accept="*/*")
