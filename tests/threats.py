@@ -1274,6 +1274,61 @@ THREATS = [
         ),
     ),
     Threat(
+        "the audit log of what had a path before",
+        "A maintainer moves a project to the path of one that is gone, and reads who pulled what from that.",
+        "What is shown of a node begins when it was made, and when it came to its path.",
+        (
+            "tests/gateway/api/test_audit_events.py::test_what_was_done_at_a_path_before_a_node_moved_there_is_not_shown",
+        ),
+        Disarm(
+            "gateway/api/audit_events.py",
+            "since = await self._arrived(way, path, created_at.timestamp())",
+            "since = created_at.timestamp()",
+        ),
+    ),
+    Threat(
+        "documents that select the same field often",
+        "A stranger sends short documents that select one field 400 times: to validate each stops all others for half a "
+        "second.",
+        "Pairs of fields at one place of the response are counted before, those of fragments that nothing spreads, too.",
+        (f"{REST}/test_graphql.py::test_a_document_that_costs_more_than_it_shows_is_refused",),
+        Disarm("gateway/api/graphql/limits.py", "if measured.pairs > MOST_PAIRS:", "if False:"),
+    ),
+    Threat(
+        "documents that sum up a cache often",
+        "A guest sends a document that sums up the cache of a group hundreds of times, by other names each time.",
+        "The fields of a document that read a cache are counted, whatever they are called.",
+        (f"{REST}/test_graphql.py::test_a_document_that_costs_more_than_it_shows_is_refused",),
+        Disarm("gateway/api/graphql/limits.py", "if measured.reads > MOST_READS:", "if False:"),
+    ),
+    Threat(
+        "ten thousand webhooks of one user",
+        "One user makes many projects with a hundred webhooks each: every push of others waits for all of them.",
+        "Webhooks of the projects and groups alone are read that something happened in.",
+        ("tests/gateway/notifications/test_notifier.py::test_those_alone_are_looked_at_that_may_be_told",),
+        Disarm("gateway/db/webhooks.py", ".where(told, _webhooks.c.failures", ".where(_webhooks.c.failures"),
+    ),
+    Threat(
+        "a disk full of deliveries",
+        "One user pulls from an own project with a hundred webhooks: what they were sent is kept for seven days.",
+        "Of each webhook a number of ended deliveries is kept.",
+        (
+            "tests/gateway/notifications/test_notifier.py::test_no_more_than_so_many_deliveries_are_kept_that_have_ended",
+        ),
+        Disarm(
+            "gateway/notifications/notifier.py",
+            "await webhook_deliveries.forget_beyond(connection, webhook_id)",
+            "pass",
+        ),
+    ),
+    Threat(
+        "a webhook as a hammer",
+        "A user lets this server send thousands of requests a minute to a host of others, by attempts by hand.",
+        "Attempts by hand are limited for each user.",
+        (f"{REST}/test_webhooks.py::test_attempts_by_hand_are_limited",),
+        Disarm("gateway/api/webhooks.py", "self._attempts.admit(call.request, call.principal)", "pass"),
+    ),
+    Threat(
         "a search for hidden paths",
         "A search of the list of allowed jobs matches an entry whose path is hidden, and tells it letter by letter.",
         "A search matches what the client may know of.",
@@ -5487,7 +5542,11 @@ THREATS = [
         "Fragments that spread each other, or many aliases, make a few hundred bytes into millions of lookups.",
         "The fields of a document are counted with its fragments written out, and bounded, before anything is done.",
         (f"{REST}/test_graphql.py::test_a_document_beyond_its_bounds_is_refused",),
-        Disarm("gateway/api/graphql/limits.py", "if measured.roots(part.selection_set) > MOST_ROOTS:", "if False:"),
+        Disarm(
+            "gateway/api/graphql/limits.py",
+            "if isinstance(part, OperationDefinitionNode) and measured.roots(part.selection_set) > MOST_ROOTS:",
+            "if False:",
+        ),
     ),
     Threat(
         "a secret in the URL of a document",

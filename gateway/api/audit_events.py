@@ -20,12 +20,12 @@ from gateway.api.places import Places
 from gateway.api.responses import one, page, window_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, ListShape, NoParameters, SearchText, Text, is_id, refused
-from gateway.audit.event import EventKind
+from gateway.audit.event import EventKind, Subject
 from gateway.audit.file import AuditQuery, EventPosition, WrittenEvent
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
 from gateway.db.windows import ListPart
-from gateway.namespaces.node import NodeKey, NodeKind, Way
+from gateway.namespaces.node import NodeKey, NodeKind, Way, prefixes_of
 from gateway.namespaces.role import Role
 from gateway.services import Services
 
@@ -33,6 +33,9 @@ ALL, ONE = "/audit_events", "/audit_events/{event_id}"
 EVENT = "Audit Event"
 READERS = 2
 """Requests of a process that read the log at the same time: a filter that fits little reads much of it."""
+
+_MOVES = 100
+"""Moves to a path, those of repositories too, among which the last one of a group or project is looked for."""
 
 _PARTICIPANT = Role.DEVELOPER
 """Weakest role in a group or project for reading what one did there oneself (GitLab, "Audit events API")."""
@@ -186,12 +189,29 @@ class AuditEvents:
     async def _extent(self, principal: Principal, way: Way, path: str, created_at: datetime, weakest: Role) -> _Extent:
         """What a principal may read of a node. `weakest`: the role from which on that is all. Raises Forbidden.
 
-        A node that had this path before was another one's, whose readers were others.
+        A node that had this path before was another one's, whose readers were others: before this one was made, and
+        before it moved there.
         """
         role = await self._places.role(principal, way)
         if role is None or role < _PARTICIPANT:
             raise Forbidden("developers and above see audit events")
-        return _Extent(path, created_at.timestamp(), None if role >= weakest else principal.name)
+        since = await self._arrived(way, path, created_at.timestamp())
+        return _Extent(path, since, None if role >= weakest else principal.name)
+
+    async def _arrived(self, way: Way, path: str, created_at: float) -> float:
+        """When a node came to its path: when it was made, or when it or a group above it moved, in seconds since 1970.
+
+        The database knows of a move at once, and as long as the old path is kept; the log knows for longer.
+        """
+        moved = await self._tree.last_move(way)
+        moves = AuditQuery(since=created_at, event=EventKind.MOVE, paths=frozenset(prefixes_of(path)))
+        async with self._readers:
+            found = await asyncio.to_thread(partial(self._audit.read, latest_first=True), moves, None, _MOVES)
+        events = [written.event for written in found]
+        times = [event.at for event in events if event.subject in (Subject.GROUP, Subject.PROJECT)]
+        if len(events) == _MOVES:
+            times.append(events[-1].at)  # earlier ones are not looked at
+        return max(created_at, *times, 0.0 if moved is None else moved.timestamp())
 
     async def _list(self, call: "Call[Any]", extent: _Extent) -> Response:
         wanted: AuditListShape = call.parameters

@@ -16,6 +16,7 @@ from gateway.api.documents import moment
 from gateway.api.errors import Forbidden, KeysUnusable, ParametersInvalid, ResourceUnknown, Unprocessable, ValuesRefused
 from gateway.api.options import ApiOptions
 from gateway.api.places import Places
+from gateway.api.rate_limits import RateLimits, RateOptions
 from gateway.api.responses import no_content, one, page, page_of, window_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import ListShape, NoParameters, is_id
@@ -34,6 +35,9 @@ from gateway.webhooks.webhook import Webhook, WebhookInvalid, WebhookUnknown
 log = structlog.get_logger()
 
 HOOK = "Hook"
+ATTEMPTS = 30
+"""Attempts by hand that a user may make in a minute: each is a request to a host of the user's choice."""
+
 DEFAULT = frozenset({Trigger.PUSH, Trigger.DELETE})
 """What a new webhook is told of unless its switches say otherwise."""
 
@@ -61,6 +65,7 @@ class Webhooks:
     def __init__(self, services: Services, places: Places, options: ApiOptions) -> None:
         self._webhooks: WebhookAdministration = services.webhooks
         self._clock = services.clock
+        self._attempts = RateLimits(RateOptions(user=ATTEMPTS))
         self._audited = AuditedChanges(services.audit)
         self._places = places
         self._options = options
@@ -78,6 +83,11 @@ class Webhooks:
     ) -> list[Route[Any]]:
         """The routes of the webhooks of projects, of groups, or of the server."""
         single, sent = f"{every}/{{hook_id}}", f"{every}/{{hook_id}}/events"
+
+        async def by_hand(call: "Call[Any]") -> _Holder:
+            holder = await holder_of(call, True)
+            self._attempts.admit(call.request, call.principal)
+            return holder
 
         async def list_some(call: Call[ListShape]) -> Response:
             """List the webhooks of a project, of a group itself, or of the server."""
@@ -102,7 +112,7 @@ class Webhooks:
 
         async def try_out(call: Call[NoParameters]) -> Response:
             """Send a webhook a sample of an event now; where it succeeds, the webhook is enabled again."""
-            return await self._try_out(call, await holder_of(call, True))
+            return await self._try_out(call, await by_hand(call))
 
         async def list_events(call: Call[WebhookEventListShape]) -> Response:
             """List what a webhook was sent in the last seven days, and what became of it, the latest first."""
@@ -110,7 +120,7 @@ class Webhooks:
 
         async def resend(call: Call[NoParameters]) -> Response:
             """Send a webhook an event once more."""
-            return await self._resend(call, await holder_of(call, True))
+            return await self._resend(call, await by_hand(call))
 
         kinds, kind = "webhooks", "webhook"
         routes: list[Route[Any]] = [

@@ -56,7 +56,7 @@ class AuditLimits:
 @dataclass(frozen=True, slots=True)
 class AuditQuery:
     """Which events are wanted; None for all. `since`, `until`: seconds since 1970. `path`: with all below it. `number`:
-    the one event of this number."""
+    the one event of this number. `paths`: those of these paths alone."""
 
     since: float | None = None
     until: float | None = None
@@ -66,6 +66,7 @@ class AuditQuery:
     tag: str | None = None
     digest: str | None = None
     number: int | None = None
+    paths: frozenset[str] | None = None
 
 
 class EventPosition(NamedTuple):
@@ -258,6 +259,9 @@ def _conditions(query: AuditQuery) -> tuple[list[str], list[Any]]:
     if query.path is not None:
         conditions.append("(path = ? OR path >= ? AND path < ?)")
         values += [query.path, f"{query.path}/", f"{query.path}0"]  # the sign after the slash
+    if query.paths is not None:
+        conditions.append(f"path IN ({', '.join('?' * len(query.paths))})")
+        values += sorted(query.paths)
     kind = None if query.event is None else query.event.value
     for name, value in {"event": kind, "user": query.user, "tag": query.tag, "digest": query.digest}.items():
         if value is not None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, delete, func, insert, literal, select, union_all
+from sqlalchemy import Row, Select, and_, delete, func, insert, literal, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import paths, schema
@@ -135,6 +135,16 @@ async def move(
         await connection.execute(delete(_old).where(_old.c.path == old, _old.c.kind == kind))
         row = {"path": old, "kind": kind, "node_id": id, "moved_at": now, "until": until}
         await connection.execute(insert(_old), [row])
+
+
+async def last_move(connection: AsyncConnection, nodes: Iterable[NodeKey]) -> datetime | None:
+    """When the last of some groups and projects moved; None where none did, as far as their old paths are stored."""
+    moved = [
+        and_(_old.c.kind == node.kind.value, _old.c.node_id == node.id)
+        for node in nodes
+        if node.kind is not NodeKind.USER
+    ]
+    return await connection.scalar(select(func.max(_old.c.moved_at)).where(or_(*moved))) if moved else None
 
 
 async def sweep(connection: AsyncConnection, now: datetime) -> int:

@@ -23,6 +23,8 @@ KEPT = timedelta(days=7)
 """How long a delivery is kept that has ended (GitLab, "View webhook request history")."""
 MOST_WAITING = 10_000
 """Deliveries that wait for one webhook; beyond it the oldest are dead."""
+MOST_ENDED = 1_000
+"""Deliveries of one webhook that are kept once they have ended: whoever has a webhook makes them at will."""
 _TRIMMED = 1000
 
 
@@ -82,6 +84,15 @@ async def drop_beyond(connection: AsyncConnection, webhook_id: int, now: datetim
         return 0
     problem = f"more than {MOST_WAITING} deliveries waited for this webhook"
     return await _end_all(connection, and_(waiting, _deliveries.c.id <= last), now, problem)
+
+
+async def forget_beyond(connection: AsyncConnection, webhook_id: int) -> None:
+    """Delete the oldest deliveries of a webhook that have ended, of which too many are kept."""
+    ended = and_(_deliveries.c.webhook_id == webhook_id, _deliveries.c.ended_at.is_not(None))
+    kept = select(_deliveries.c.id).where(ended).order_by(_deliveries.c.id.desc()).offset(MOST_ENDED).limit(1)
+    last = await connection.scalar(kept)
+    if last is not None:
+        await connection.execute(delete_from(_deliveries).where(ended, _deliveries.c.id <= last))
 
 
 async def end_of_webhook(connection: AsyncConnection, webhook_id: int, now: datetime, problem: str) -> int:

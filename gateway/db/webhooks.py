@@ -1,9 +1,9 @@
 """Queries of webhooks: where events are sent, and how each stands."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, select
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.db.schema import webhooks as _webhooks
 from gateway.namespaces.node import NodeKey, NodeKind
 from gateway.webhooks.event import Trigger
-from gateway.webhooks.webhook import MOST, Webhook, WebhookInvalid, WebhookUnknown
+from gateway.webhooks.webhook import DISABLING, MOST, Webhook, WebhookInvalid, WebhookUnknown
 
 _COLUMNS = {
     Trigger.PUSH: _webhooks.c.push_events,
@@ -43,6 +43,13 @@ async def list_of(connection: AsyncConnection, node: NodeKey | None) -> list[Web
 async def list_all(connection: AsyncConnection) -> list[Webhook]:
     """List all webhooks."""
     return [_webhook(row) for row in await connection.execute(select(_webhooks).order_by(_webhooks.c.id))]
+
+
+async def list_told(connection: AsyncConnection, projects: Iterable[int], groups: Iterable[int]) -> list[Webhook]:
+    """List the webhooks of some projects and groups, and those of the server, that are not disabled."""
+    told = or_(_of(None), _webhooks.c.project_id.in_(sorted(projects)), _webhooks.c.group_id.in_(sorted(groups)))
+    query = select(_webhooks).where(told, _webhooks.c.failures < DISABLING).order_by(_webhooks.c.id)
+    return [_webhook(row) for row in await connection.execute(query)]
 
 
 async def get(connection: AsyncConnection, node: NodeKey | None, id: int) -> Webhook:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from gateway.db import groups, members, moves, paths, projects, tree_lists, users
+from gateway.db import groups, members, moves, old_paths, paths, projects, tree_lists, users
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.moves import Moved
@@ -158,6 +158,10 @@ class TreeAdministration:
     async def places_at(self, wanted: Sequence[str]) -> dict[str, NodeKey]:
         """Find the nodes of those of the paths that lead to one."""
         return {entry.path: entry.key for entry in await self._read(partial(paths.find_all, paths=wanted))}
+
+    async def last_move(self, nodes: Sequence[NodeKey]) -> datetime | None:
+        """When the last of some nodes moved; None where none did, as far as their old paths are kept."""
+        return await self._read(partial(old_paths.last_move, nodes=nodes))
 
     # Members
 

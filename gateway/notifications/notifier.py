@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import structlog
 
 from cache.runtime.tasks import Tasks
-from gateway.db import groups, webhook_deliveries, webhook_events, webhooks
+from gateway.db import paths, webhook_deliveries, webhook_events, webhooks
 from gateway.db.connection import Connection
 from gateway.db.engine import Database, DatabaseUnusable
 from gateway.db.webhook_deliveries import Delivery, NewDelivery
-from gateway.namespaces.node import NodeKind
+from gateway.namespaces.node import NodeKind, prefixes_of
 from gateway.notifications.sender import AttemptOutcome
 from gateway.webhooks.envelope import Envelopes
 from gateway.webhooks.event import RegistryEvent, Trigger
@@ -91,13 +91,16 @@ class Notifier:
 
         async def fan_out(connection: Connection) -> tuple[int, int]:
             events = await webhook_events.take(connection, EVENTS_AT_ONCE)
-            known = [webhook for webhook in await webhooks.list_all(connection) if not webhook.is_disabled]
-            paths = await self._group_paths(connection, known)
-            made = [new for webhook in known for new in self._deliveries(webhook, events, paths)]
+            # Of those alone that may be told: everybody may have many, and this keeps others waiting.
+            above = await self._group_paths(connection, events)
+            projects = {event.project_id for event in events if event.project_id is not None}
+            known = await webhooks.list_told(connection, projects, above)
+            made = [new for webhook in known for new in self._deliveries(webhook, events, above)]
             await webhook_deliveries.add(connection, made, now)
             dropped = 0
             for webhook_id in sorted({new.webhook_id for new in made}):
                 dropped += await webhook_deliveries.drop_beyond(connection, webhook_id, now)
+                await webhook_deliveries.forget_beyond(connection, webhook_id)
             return len(events), dropped
 
         taken, dropped = await self._database.transact(fan_out)
@@ -105,21 +108,20 @@ class Notifier:
             log.warning("webhook_deliveries_dropped", dropped=dropped)
         return taken == EVENTS_AT_ONCE
 
-    async def _group_paths(self, connection: Connection, known: Iterable[Webhook]) -> Mapping[int, str]:
-        found = {}
-        for id in sorted({w.node.id for w in known if w.node is not None and w.node.kind is NodeKind.GROUP}):
-            group = await groups.find_by_id(connection, id)
-            if group is not None:
-                found[id] = group.path
-        return found
+    async def _group_paths(self, connection: Connection, events: Iterable[RegistryEvent]) -> Mapping[int, str]:
+        """The paths of the groups above the repositories of some events, by their ids."""
+        told = (event.path for event in events if event.trigger is not Trigger.FILL)
+        above = {path for one in told for path in prefixes_of(one)}
+        found = await paths.find_all(connection, sorted(above))
+        return {entry.key.id: entry.path for entry in found if entry.key.kind is NodeKind.GROUP}
 
     def _deliveries(
-        self, webhook: Webhook, events: Sequence[RegistryEvent], paths: Mapping[int, str]
+        self, webhook: Webhook, events: Sequence[RegistryEvent], above: Mapping[int, str]
     ) -> list[NewDelivery]:
         """What a webhook is sent of some events, in their order."""
         envelopes: list[list[RegistryEvent]] = []
         for event in events:
-            if not _wants(webhook, event, paths):
+            if not _wants(webhook, event, above):
                 continue
             last = envelopes[-1] if envelopes else []
             joins = event.trigger in (Trigger.PULL, Trigger.FILL) and last and last[0].trigger is event.trigger
@@ -195,8 +197,8 @@ def new_delivery_id() -> str:
     return f"msg_{secrets.token_hex(16)}"
 
 
-def _wants(webhook: Webhook, event: RegistryEvent, paths: Mapping[int, str]) -> bool:
-    """Whether a webhook is told of an event. `paths`: those of groups by their ids."""
+def _wants(webhook: Webhook, event: RegistryEvent, above: Mapping[int, str]) -> bool:
+    """Whether a webhook is told of an event. `above`: the paths of groups by their ids."""
     if event.trigger not in webhook.triggers:
         return False
     if webhook.node is None:
@@ -205,5 +207,5 @@ def _wants(webhook: Webhook, event: RegistryEvent, paths: Mapping[int, str]) -> 
         return False  # all share what the cache holds
     if webhook.node.kind is NodeKind.PROJECT:
         return event.project_id == webhook.node.id
-    path = paths.get(webhook.node.id)
+    path = above.get(webhook.node.id)
     return path is not None and event.path.startswith(f"{path}/")

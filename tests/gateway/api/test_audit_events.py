@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
+from gateway.db import old_paths
 from tests.gateway.api.rest import Rest, open_rest
 from tests.parts.canaries import found_in
 
@@ -288,3 +289,18 @@ async def test_the_log_is_for_administrators(rest: Rest) -> None:
     for path in (EVENTS, f"{EVENTS}/1"):
         await rest.get(path, 403, who="maintainer")
         await rest.get(path, 401, who=None)
+
+
+@pytest.mark.parametrize("swept", [False, True])
+async def test_what_was_done_at_a_path_before_a_node_moved_there_is_not_shown(rest: Rest, swept: bool) -> None:
+    await done(rest, "POST", "/projects/team%2Flib/members", username="stranger", access_level=10)
+    await done(rest, "DELETE", "/projects/team%2Flib")
+    rest.services.audit.flush()
+    await done(rest, "PUT", PROJECT, "maintainer", path="lib")
+    if swept:  # the log alone knows of the move; else the database, for the log is written later
+        async with rest.database() as database, database.write() as connection:
+            await old_paths.sweep(connection, rest.services.clock() + timedelta(days=365))
+        rest.services.audit.flush()
+    shown = await rest.get(f"/projects/team%2Flib{EVENTS}", who="maintainer")
+    assert [event["event_name"] for event in shown] == (["project_move"] if swept else [])
+    assert len(await rest.get(f"{EVENTS}?path=team%2Flib", who="root")) > len(shown)

@@ -271,3 +271,20 @@ async def test_an_error_of_the_server_is_not_told(rest: Rest, monkeypatch: pytes
     document = json.loads(answer.body)
     assert [error["message"] for error in document["errors"]] == ["Internal server error"]
     assert document["data"]["group"]["id"] and document["data"]["group"]["dependencyProxyImageCount"] is None
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ('{group(fullPath: "x") {' + "id " * 400 + "}}", "the same fields too often"),
+        ('{group(fullPath: "x") {id}} fragment F on Group {' + "id " * 400 + "}", "the same fields too often"),
+        ("{" + 'group(fullPath: "x") {id id id id id id id id} ' * 15 + "}", "the same fields too often"),
+        (
+            '{group(fullPath: "x") {' + " ".join(f"a{n}: dependencyProxyTotalSize" for n in range(61)) + "}}",
+            "more than 60 fields of dependency proxies",
+        ),
+    ],
+)
+async def test_a_document_that_costs_more_than_it_shows_is_refused(rest: Rest, document: str, said: str) -> None:
+    [fault] = json.loads((await send(rest, {"query": document}, who=None)).body)["errors"]
+    assert said in fault["message"]

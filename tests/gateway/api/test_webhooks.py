@@ -11,9 +11,14 @@ from typing import Any
 
 import pytest
 
+from gateway.api.webhooks import ATTEMPTS
 from gateway.audit.event import EventKind, Subject
+from gateway.v2.opener import RegistryOptions
+from gateway.wiring.app import create_app
 from gateway.wiring.webhooks import telling_webhooks
 from tests.gateway.api.rest import REPOSITORIES, URL, Rest, open_rest
+from tests.gateway.asgi import Client, scope_of
+from tests.gateway.v2.pushing import ROOTS
 from tests.parts.canaries import found_below, remember
 from tests.parts.ports import HOST
 from tests.parts.receiver import Receiver, receiving
@@ -278,3 +283,15 @@ async def test_who_may_not_look_after_a_place_sees_no_webhook_of_it(rest: Rest, 
     answer = await rest.send_json("POST", f"{PROJECT}/hooks", {"url": "https://a.example/"}, who=who)
     assert answer.status == 403
     await rest.get(f"{GROUP}/hooks", 403, who="maintainer")
+
+
+async def test_attempts_by_hand_are_limited(rest: Rest) -> None:
+    app = create_app(rest.services, ROOTS, RegistryOptions(open_proxy=True))
+    headers = [("PRIVATE-TOKEN", rest.tokens["maintainer"])]
+
+    async def again(path: str) -> int:
+        target = f"/api/v4/projects/team%2Fapp/hooks/4711/{path}"
+        return (await Client(scope_of("POST", target, headers), [b""]).request(app)).status
+
+    assert [await again("events/1/resend") for _ in range(ATTEMPTS)] == [404] * ATTEMPTS
+    assert [await again("events/1/resend"), await again("test/registry_push_events")] == [429, 429]

@@ -285,3 +285,25 @@ async def test_pulls_wait_in_memory_up_to_a_number_and_are_written_only_if_they_
     events = await rig.database.transact(partial(webhook_events.take, limit=10))
     assert [event.path for event in events] == ["team/app2", "team/app3", "team/app4"]
     assert events[0].trigger is Trigger.PULL and events[0].tag == "latest"
+
+
+async def test_those_alone_are_looked_at_that_may_be_told(rig: Rig) -> None:
+    async with rig.database.write() as connection:
+        group, project = await add_group(connection), await add_project(connection)
+        other = await add_group(connection, "others")
+    everywhere, of_group, of_project = await rig.hook(), await rig.hook(group), await rig.hook(project.key)
+    await rig.hook(other)
+    told = partial(webhooks.list_told, projects=[project.id], groups=[group.id])
+    assert [webhook.id for webhook in await rig.database.query(told)] == [everywhere, of_group, of_project]
+
+
+async def test_no_more_than_so_many_deliveries_are_kept_that_have_ended(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_deliveries, "MOST_ENDED", 2)
+    webhook = await rig.hook()
+    for number in range(5):
+        await rig.happen(f"team/app{number}")
+        await rig.step()
+    paths = [delivery.payload.partition('"repository":"')[2][:9] for delivery in await rig.deliveries(webhook)]
+    assert paths == ["team/app2", "team/app3", "team/app4"]
