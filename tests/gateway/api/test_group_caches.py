@@ -223,6 +223,39 @@ async def test_what_was_not_pulled_for_long_expires_and_what_later_pulls_need_st
     assert cache.expired(team.id, before - timedelta(days=1)) == []
 
 
+async def test_a_policy_purges_what_was_not_pulled_for_its_days_once_a_day(rest: Rest) -> None:
+    await cached(rest, "alpine:3.20")
+    policy = await rest.send_json("PUT", f"{TEAM}/image_ttl_policy", {"enabled": True, "ttl": 1}, who="root")
+    assert policy.status == 200
+    days, told_of = [0], list[tuple[str, list[str]]]()
+
+    def note(group: Group, expired: ExpiredImage, evicted: EvictedImage) -> None:
+        told_of.append((group.path, [str(reference) for reference in expired.expired]))
+
+    database, cache = rest.services.native.uploads.native.database, GroupCache.of(rest.services)
+    purger = GroupPurger(database, cache, lambda: rest.services.clock() + timedelta(days=days[0]), note)
+    await purger.apply_policies()
+    assert await names(rest) == ["library/alpine:3.20"] and told_of == []
+    days[0] = 2
+    await purger.apply_policies()
+    assert await names(rest) == [] and told_of == [("team", ["3.20"])]
+    assert (await rest.get(f"{TEAM}/image_ttl_policy", who="root"))["completed_at"] is not None
+    await cached(rest, "alpine:3.20")
+    await purger.apply_policies()  # which is not due before another day has passed
+    assert await names(rest) == ["library/alpine:3.20"]
+    rest.services.group_usage.note_pull(
+        999_999,
+        key_of(rest, await group_of(rest, "team"), "x").source,
+        RepositoryName("x"),
+        "1",
+        "HIT",
+        rest.services.clock(),
+    )
+    rest.services.group_usage.flush()
+    await purger.tidy()
+    assert rest.services.group_usage.tenants() == [(await group_of(rest, "team")).id]
+
+
 async def test_savings_tell_what_was_pulled_and_not_fetched_by_the_day(rest: Rest) -> None:
     await cached(rest, "alpine:3.20")
     content = b"a layer"
