@@ -1295,6 +1295,13 @@ THREATS = [
         Disarm("gateway/api/graphql/limits.py", "if measured.pairs > MOST_PAIRS:", "if False:"),
     ),
     Threat(
+        "documents of many fragments",
+        "A stranger sends a document of a hundred fragments, each of which the rules compare with each.",
+        "A document has a few operations and fragments.",
+        (f"{REST}/test_graphql.py::test_a_document_that_costs_more_than_it_shows_is_refused",),
+        Disarm("gateway/api/graphql/limits.py", "if len(document.definitions) > MOST_DEFINITIONS:", "if False:"),
+    ),
+    Threat(
         "documents that sum up a cache often",
         "A guest sends a document that sums up the cache of a group hundreds of times, by other names each time.",
         "The fields of a document that read a cache are counted, whatever they are called.",

@@ -33,7 +33,10 @@ MOST_READS = 60
 """Fields that read what a dependency proxy holds: each sums up or lists the cache of a group, by whatever name."""
 _READING = "dependencyProxy"
 
-MOST_PAIRS = 5_000
+MOST_DEFINITIONS = 20
+"""Operations and fragments: each fragment is compared with each; the query of a whole schema has four."""
+
+MOST_PAIRS = 2_000
 """Pairs of fields that one response would hold under one name. The rules of the language compare each with each, which
 takes some 2 µs; clients repeat a few fields by fragments."""
 
@@ -48,6 +51,8 @@ def parse_document(text: str) -> DocumentNode:
         raise
     except RecursionError as error:
         raise GraphQLError(f"The document has more than {DEEPEST} levels") from error
+    if len(document.definitions) > MOST_DEFINITIONS:
+        raise GraphQLError(f"The document has more than {MOST_DEFINITIONS} operations and fragments")
     fragments = {part.name.value: part for part in document.definitions if isinstance(part, FragmentDefinitionNode)}
     for part in document.definitions:
         if isinstance(part, OperationDefinitionNode | FragmentDefinitionNode):

@@ -280,6 +280,10 @@ async def test_an_error_of_the_server_is_not_told(rest: Rest, monkeypatch: pytes
         ('{group(fullPath: "x") {id}} fragment F on Group {' + "id " * 400 + "}", "the same fields too often"),
         ("{" + 'group(fullPath: "x") {id id id id id id id id} ' * 15 + "}", "the same fields too often"),
         (
+            '{group(fullPath: "x") {id}} ' + " ".join(f"fragment F{n} on Group {{id}}" for n in range(20)),
+            "more than 20 operations and fragments",
+        ),
+        (
             '{group(fullPath: "x") {' + " ".join(f"a{n}: dependencyProxyTotalSize" for n in range(61)) + "}}",
             "more than 60 fields of dependency proxies",
         ),
