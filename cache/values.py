@@ -81,21 +81,26 @@ class CredentialId:
     """Identifies the credential with which an upstream is used; holds no secret.
 
     `group_id` is the group with a login of its own; None for the configured account of `upstream`, an upstream's name.
-    A user name alone is no account: registries have one for all tokens, and a certificate has none. If all are absent,
-    requests are anonymous.
+    `virtual`: the key of an upstream of virtual registries, which shares nothing that it has proved, also where it has
+    no account. A user name alone is no account: registries have one for all tokens, and a certificate has none. If all
+    are absent, requests are anonymous.
     """
 
     username: str = ""
     group_id: int | None = None
     upstream: str = ""
+    virtual: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "CredentialId":
-        """Read the stored text: empty, `upstream:UPSTREAM:NAME`, `user:NAME` or `group:ID:NAME`. Raises ValueError."""
+        """Read the stored text: empty, `upstream:UPSTREAM:NAME`, `user:NAME`, `group:ID:NAME` or `virtual:KEY:NAME`,
+        whose name may be empty. Raises ValueError."""
         kind, _, rest = text.partition(":")
         if kind == "user" and rest:
             return cls(rest)
         owner, colon, username = rest.partition(":")
+        if kind == "virtual" and owner and colon:
+            return cls(username, virtual=owner)
         if kind == "upstream" and owner and username:
             return cls(username, upstream=owner)
         if kind == "group" and colon and owner.isascii() and owner.isdigit():
@@ -110,6 +115,8 @@ class CredentialId:
 
     def __str__(self) -> str:
         """The stored text, also in quota.json: it must stay as it is."""
+        if self.virtual:
+            return f"virtual:{self.virtual}:{self.username}"
         if self.group_id is not None:
             return f"group:{self.group_id}:{self.username}"
         if self.upstream:
@@ -156,7 +163,7 @@ class Source:
         return self._hash
 
     def __str__(self) -> str:
-        return str(self.registry) if self.credential.is_anonymous else f"{self.registry}#{self.credential}"
+        return str(self.registry) if self.credential == ANONYMOUS else f"{self.registry}#{self.credential}"
 
 
 @dataclass(frozen=True, slots=True)

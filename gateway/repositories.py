@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from cache.oci.digest import Digest
 from cache.oci.errors import Denied, RefusalReason
-from cache.oci.names import Tag
+from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import decide_image
+from cache.proxy.chained import ChainedRepository
 from cache.proxy.gated import GatedImage, GatedRepository
 from cache.proxy.repository import ProxiedRepository
 from cache.repository import HIT, FoundManifest, Repository
@@ -17,6 +18,7 @@ from gateway.namespaces.locate import ProxiedLocation, canonical_name, locate_im
 from gateway.namespaces.old_path import Former
 from gateway.namespaces.paths import parent_path
 from gateway.namespaces.project import Project
+from gateway.namespaces.virtual_registry import LABEL, VirtualPlace
 from gateway.registry.base import WritableRepository
 from gateway.services import Services
 from gateway.upstreams import Upstreams
@@ -88,7 +90,42 @@ class OpenedNative:
         """Do nothing: all content is here."""
 
 
-Opened = OpenedRepository | OpenedNative
+@dataclass(frozen=True, slots=True)
+class OpenedVirtual:
+    """An image of the upstreams of a virtual registry, and its name. `group`: path of the group that has it."""
+
+    repository: ChainedRepository
+    group: str
+    path: str
+    upstream: str = LABEL
+    former: Former | None = None
+
+    def prefetch(self, found: FoundManifest) -> None:
+        """Begin to download what a client that received a manifest requests next, if the manifest was not cached."""
+        if found.status is not HIT:
+            self.repository.prefetch(found)
+
+
+Opened = OpenedRepository | OpenedNative | OpenedVirtual
+
+
+def open_virtual(
+    place: VirtualPlace, image: RepositoryName, group: str, path: str, services: Services, client: str
+) -> OpenedVirtual:
+    """Open an image of a virtual registry; the caller has decided who may pull. `client`: as for `open_repository`."""
+    requester = Requester(f"{LABEL} {place.registry.id}", client)
+    chained = [
+        ProxiedRepository(
+            services.pull_through,
+            services.virtual_clients.client(upstream),
+            image,
+            requester,
+            ahead=bool(client),
+            ttl=upstream.ttl,
+        )
+        for upstream in place.upstreams
+    ]
+    return OpenedVirtual(ChainedRepository(chained), group, path)
 
 
 def open_repository(

@@ -25,6 +25,8 @@ from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
 from gateway.registry.native_store import NativeStore
 from gateway.upstreams import Upstreams
+from gateway.virtual.clients import VirtualClients
+from gateway.virtual.store import VirtualRegistries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,8 @@ class Services:
     jobs: JobAdministration
     job_scopes: JobScopeAdministration
     upstreams: Upstreams
+    virtual: VirtualRegistries
+    virtual_clients: VirtualClients
     sealer: Sealer
     pull_through: PullThrough
     native: NativeStore

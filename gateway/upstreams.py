@@ -31,6 +31,7 @@ from gateway.keys.upstream_login import open_login
 from gateway.keys.upstream_secrets import password_version, read_headers, read_password
 from gateway.known_registries import find_registry
 from gateway.namespaces.group import Group
+from gateway.namespaces.virtual_registry import LABEL
 
 log = structlog.get_logger()
 
@@ -185,7 +186,10 @@ class Upstreams:
         return self._configured[name]
 
     def name_of(self, source: Source) -> str:
-        """Configured name of a source's upstream: the first, if several have one registry; else the registry."""
+        """Configured name of a source's upstream: the first, if several have one registry; else the registry. Those of
+        virtual registries have one name together."""
+        if source.credential.virtual:
+            return LABEL
         known = self._registries.items()
         return next((name for name, registry in known if registry == source.registry), str(source.registry))
 

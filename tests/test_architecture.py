@@ -28,7 +28,7 @@ LAYERS = [
     ["gateway.audit", "gateway.webhooks"],
     ["gateway.keys", "gateway.db", "gateway.observability", "gateway.data_folder", "gateway.oidc"],
     ["gateway.directory"],
-    ["gateway.auth", "gateway.upstreams"],
+    ["gateway.auth", "gateway.upstreams", "gateway.virtual"],
     ["gateway.registry", "gateway.notifications"],
     ["gateway.services"],
     ["gateway.repositories"],

@@ -56,6 +56,8 @@ ID_TOKENS = "tests/gateway/v2/test_id_tokens.py"
 CLEANUP = "tests/gateway/registry/test_cleanup.py"
 CLEANER = "tests/gateway/registry/test_cleaner.py"
 PROTECTION = "tests/gateway/v2/test_protection.py"
+CHAINED = "tests/cache/proxy/test_chained.py"
+VIRTUAL = "tests/gateway/api/test_virtual_registries.py"
 GITLAB = "tests/gateway/v2/test_gitlab.py"
 PROTECTION_RULES = "tests/gateway/namespaces/test_protection.py"
 
@@ -1165,10 +1167,10 @@ THREATS = [
         ),
         Disarm(
             "gateway/auth/permissions.py",
-            "    lapsed = _lapse(principal, now)",
-            """    if principal.limits is not None and not _beyond_limits(principal, action, target.name, now):
+            "    lapsed = lapse_of(principal, now)",
+            """    if principal.limits is not None and not beyond_limits(principal, action, target.name, now):
         return Decision(True, "the token lists it")
-    lapsed = _lapse(principal, now)""",
+    lapsed = lapse_of(principal, now)""",
         ),
     ),
     Threat(
@@ -5449,6 +5451,72 @@ THREATS = [
         "That needs a token that lists what lies below, too.",
         (f"{GITLAB}::test_a_token_must_list_what_is_read",),
         Disarm("gateway/v2/gitlab/app.py", "            _require_below(principal, endpoint.repository)\n", ""),
+    ),
+    Threat(
+        "dependency confusion by an outage",
+        "Somebody publishes the name of a private image at a public registry, and waits until the private one fails.",
+        "While an upstream fails, no later one is asked for an image that it has not answered for before.",
+        (
+            f"{CHAINED}::test_an_outage_gives_no_later_upstream_the_word",
+            f"{CHAINED}::test_a_later_upstream_that_is_known_to_have_the_image_goes_on_answering",
+        ),
+        Disarm(
+            "cache/proxy/chained.py",
+            "            if failure is not None and not await repository.is_known():\n",
+            "            if False:\n",
+        ),
+    ),
+    Threat(
+        "dependency confusion by a page of a proxy",
+        "Something before a private registry responds 404 with a page of its own, and a public one answers instead.",
+        "Only what the registry itself states leads to the next upstream.",
+        (f"{CHAINED}::test_what_an_upstream_is_known_to_have_no_later_one_answers_for",),
+        Disarm(
+            "cache/proxy/chained.py", "                if await repository.is_known():\n", "                if False:\n"
+        ),
+    ),
+    Threat(
+        "an upstream inside the network",
+        "A maintainer names an address of the server's own network as an upstream, and reads what answers there.",
+        "Upstreams that people name reach no private address, whatever leads there, unless the settings name the host.",
+        (f"{VIRTUAL}::test_a_private_address_is_not_reached",),
+        Disarm(
+            "gateway/virtual/clients.py",
+            "private_addresses=is_private_host(origin.host, origin.port, self._private_hosts)",
+            "private_addresses=True",
+        ),
+    ),
+    Threat(
+        "a login of an upstream that is moved",
+        "A maintainer changes the URL of an upstream to a host of the own, which is then sent the password of another.",
+        "A password is sealed to its registry, and another one needs it anew.",
+        (f"{VIRTUAL}::test_a_password_is_stored_sealed_and_never_shown",),
+        Disarm(
+            "gateway/virtual/store.py",
+            "        elif upstream.username is not None and moves:\n",
+            "        elif False:\n",
+        ),
+    ),
+    Threat(
+        "an open proxy for strangers",
+        "Anybody who reaches the server pulls through a virtual registry, with the account of its group.",
+        "Nobody pulls without a login and a role in the group, and for everybody else there is nothing.",
+        ("tests/gateway/auth/test_virtual.py::test_members_of_the_group_and_its_tokens_may_pull",),
+        Disarm("gateway/auth/virtual.py", "    if not target.is_member and not admin:\n", "    if False:\n"),
+    ),
+    Threat(
+        "rights of a former upstream",
+        "An upstream has another login, or its cache was emptied, and what the former one might read is served on.",
+        "Content is cached under a key of the upstream, which is another one then.",
+        (
+            f"{CHAINED}::test_what_is_cached_of_one_upstream_is_of_no_other",
+            f"{VIRTUAL}::test_a_purged_cache_serves_nothing_while_the_upstream_is_down",
+        ),
+        Disarm(
+            "gateway/db/virtual_registries.py",
+            "    await connection.execute(renewed.values(cache_key=new_cache_key()))\n",
+            "",
+        ),
     ),
     Threat(
         "a rotated token in two hands",

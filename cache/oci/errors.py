@@ -44,6 +44,7 @@ class RegistryError(Exception):
 
     `detail` is a sentence or a JSON-able value for a person; `headers` are sent with the response. `reason` and
     `facts` are for the log alone, where they say more than the client may know; `facts` by names of fields.
+    `is_absence`: whether the registry that was asked states itself that it has no such thing, or does not show it.
     """
 
     counted_as: RefusalReason = RefusalReason.FAULT
@@ -58,6 +59,7 @@ class RegistryError(Exception):
         self.headers = dict(headers or {})
         self.reason = ""
         self.facts: dict[str, str] = {}
+        self.is_absence = False
 
     def __str__(self) -> str:
         return self.message if self.detail is None else f"{self.message}: {self.detail}"

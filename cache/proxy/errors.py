@@ -32,7 +32,7 @@ def refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError
     match error:
         case NotFound() | AccessDenied():
             refused = unknown("the upstream registry has no such image, or does not show it to this gateway")
-            refused.reason = error.reason
+            refused.reason, refused.is_absence = error.reason, True
             return refused
         case FormatUnsupported() | NoStatement():
             return unknown(error.reason)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Hashable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 
 from cache.events import FetchedManifest
@@ -74,11 +74,14 @@ class ProxiedRepository:
         *,
         fresh_only: bool = False,
         ahead: bool = False,
+        ttl: timedelta | None = None,
     ) -> None:
         """`requester`: on whose behalf the upstream is called; groups take turns, then their clients. `fresh_only`: a
         tag that the upstream cannot confirm is refused, not served stale. `ahead`: what a client requests after a
-        manifest is fetched as soon as that is verified, since nothing can refuse the manifest any more."""
+        manifest is fetched as soon as that is verified, since nothing can refuse the manifest any more. `ttl`: how long
+        the upstream's word on a tag holds; None for as long as the rules for tags say."""
         self._shared = shared
+        self._ttl_rule = None if ttl is None else TagRule("*", ttl)
         self._client = client
         self._image = image
         self._source = client.source
@@ -190,6 +193,19 @@ class ProxiedRepository:
             manifest = moved or held
         return Refreshed(pointer.target.digest if pointer else None, manifest)
 
+    async def is_known(self) -> bool:
+        """Whether the upstream has ever shown anything of the image that is not forgotten."""
+        return (await self._shared.index.holdings(self._source, self._image)).any
+
+    async def holds(self, digest: Digest) -> bool:
+        """Whether the image has a right to a digest."""
+        return await self._rights.has(digest)
+
+    async def freshness(self, tag: Tag) -> Freshness:
+        """How a tag would be served now."""
+        pointer = await self._shared.index.find_pointer(self._source, self._image, tag)
+        return self._freshness(pointer, self._rule(tag))
+
     async def _held_manifest(self, digest: Digest) -> Manifest | None:
         """Find a cached manifest to which the image has a right."""
         if not await self._rights.has(digest):
@@ -268,7 +284,7 @@ class ProxiedRepository:
                 raise self._calls.manifest_refusal(result, pointer.tag)
 
     def _rule(self, tag: Tag) -> TagRule:
-        return self._shared.rules.rule(self._source, self._image, tag)
+        return self._ttl_rule or self._shared.rules.rule(self._source, self._image, tag)
 
     def _freshness(self, pointer: TagPointer | None, rule: TagRule) -> Freshness:
         now, grace = self._shared.clock(), self._shared.rules.grace

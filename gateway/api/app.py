@@ -42,6 +42,7 @@ from gateway.api.tag_changes import TagChanges
 from gateway.api.tags import Tags
 from gateway.api.trees import Trees
 from gateway.api.users import Users
+from gateway.api.virtual import virtual_resources
 from gateway.api.webhooks import Webhooks
 from gateway.auth.matrix import CHANGING_SCOPES, READING_SCOPES
 from gateway.auth.permissions import missing_api_scope, no_administrator
@@ -79,6 +80,7 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
         ProjectChanges(services, places, namespaces, documents, options),
         Members(services, places, documents, options),
         ProtectionRuleRoutes(services, places, options),
+        *virtual_resources(services, places, audited, options),
         namespaces,
         ServerFacts(documents),
         Users(services.users, accounts, audited, options),

@@ -25,7 +25,7 @@ from gateway.inspection.place_finder import (
     sought_path,
 )
 from gateway.namespaces.credentials import Job
-from gateway.namespaces.node import PathEntry, Visibility, Way
+from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Visibility, Way
 from gateway.namespaces.paths import parent_path
 from gateway.namespaces.reach import Knowledge, PullReach
 from gateway.namespaces.role import Role
@@ -197,6 +197,24 @@ class Places:
     async def guard(self, principal: Principal, place: ProjectPlace) -> TagGuard:
         """What the protection rules of a project keep a principal from doing to its tags. Raises DatabaseUnusable."""
         return await self._finder.guard(principal, place)
+
+    async def is_within(self, principal: Principal, group: NodeKey) -> bool:
+        """Whether a person has a role in a group, or in anything in it; an administrator has one everywhere."""
+        await self._services.directory.require_current()
+        is_administrator = principal.user is not None and principal.user.is_active_admin
+        return is_administrator or await self._finder.access.is_within(principal, group, self._services.clock())
+
+    async def group_named(self, text: str) -> GroupPlace | None:
+        """The group of an id or a path, whoever may know of it; an old path names none."""
+        if is_id(text):
+            return await self.group_of(int(text))
+        name = sought_path(text)
+        return None if name is None else await self._services.directory.find_group_place(name.text)
+
+    async def group_of(self, id: int) -> GroupPlace | None:
+        """The group of an id, whoever may know of it."""
+        found = await self._services.directory.find_place(NodeKey(NodeKind.GROUP, id))
+        return found if isinstance(found, GroupPlace) else None
 
     async def project_of(self, id: int) -> ProjectPlace | None:
         """The project of an id, whoever may know of it."""

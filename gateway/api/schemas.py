@@ -23,6 +23,7 @@ _JOB = (
     "id:integer status:string ref:string? tag:boolean created_at:time started_at:time finished_at:time? "
     "expires_at:time last_used_at:time? user:object project:object"
 )
+_VIRTUAL_REGISTRY = "id:integer group_id:integer name:string description:string? created_at:time updated_at:time"
 _PLACE = "id:integer name:string path:string"
 
 _FIGURES = (
@@ -94,6 +95,13 @@ _FIELDS: Mapping[str, str] = {
     "signing_token_present:boolean alert_status:string disabled_until:time?",
     "WebhookEvent": "id:integer trigger:string status:string attempts:integer response_status:string? problem:string? "
     "message_id:string request_data:string created_at:time next_attempt_at:time? ended_at:time?",
+    "VirtualRegistry": _VIRTUAL_REGISTRY,
+    "VirtualRegistryDetails": f"{_VIRTUAL_REGISTRY} registry_upstreams:array",
+    "RegistryUpstream": "id:integer registry_id:integer upstream_id:integer position:integer",
+    "VirtualUpstream": "id:integer group_id:integer url:string name:string description:string? "
+    "cache_validity_hours:integer username:string? created_at:time updated_at:time registry_upstream:object*",
+    "VirtualCacheEntry": "id:string group_id:integer upstream_id:integer upstream_checked_at:time? file_md5:string? "
+    "file_sha1:string? size:integer relative_path:string content_type:string upstream_etag:string",
     "Version": "version:string revision:string",
     "Metadata": "version:string revision:string kas:object enterprise:boolean",
     "Refusal": "message:any* error:string* error_description:string* scope:string*",
@@ -123,6 +131,9 @@ _LISTS: Mapping[str, str] = {
     "AuditEvents": "AuditEvent",
     "Webhooks": "Webhook",
     "WebhookEvents": "WebhookEvent",
+    "VirtualRegistries": "VirtualRegistry",
+    "VirtualUpstreams": "VirtualUpstream",
+    "VirtualCacheEntries": "VirtualCacheEntry",
 }
 """Names of lists, and of what they hold."""
 

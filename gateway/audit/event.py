@@ -41,6 +41,8 @@ class Subject(Enum):
     PROTECTION_RULE = "protection rule"
     CLEANUP_POLICY = "cleanup policy"
     WEBHOOK = "webhook"
+    VIRTUAL_REGISTRY = "virtual registry"
+    VIRTUAL_UPSTREAM = "virtual upstream"
 
     @property
     def is_content(self) -> bool:

@@ -19,6 +19,7 @@ from gateway.auth.permissions import (
 from gateway.auth.principal import Principal, principal_of, user_id_of
 from gateway.auth.protection import UNGUARDED, TagGuard
 from gateway.auth.reach import knowledge_of, reach_of
+from gateway.auth.virtual import VirtualTarget, decide_virtual
 from gateway.directory.directory import Directory
 from gateway.directory.places import GroupPlace, Located, ProjectPlace
 from gateway.namespaces.credentials import Credential, CredentialRef, DeployToken, Job, JobDeployToken
@@ -106,6 +107,26 @@ class Access:
         DatabaseUnusable."""
         await self._directory.require_current()
         return role_at(principal, way, (await self._standing(principal, way)).members, now)
+
+    async def decide_virtual(self, principal: Principal, name: str, group: NodeKey, now: datetime) -> Decision:
+        """Decide whether a principal may pull from a virtual registry of a group, under a name. Raises
+        DatabaseUnusable."""
+        if not principal.is_anonymous:
+            await self._directory.require_current()
+        node = _node_of(principal)
+        origin = () if node is None else await self._directory.way_to(node)
+        target = VirtualTarget(name, group, await self.is_within(principal, group, now), origin)
+        return decide_virtual(principal, target, now)
+
+    async def is_within(self, principal: Principal, group: NodeKey, now: datetime) -> bool:
+        """Whether a person has a role in a group, here or above, or in anything in it. Raises DatabaseUnusable."""
+        if principal.user is None:
+            return False
+        members = await self._directory.memberships_anywhere(principal.user.id)
+        nodes = [member.node for member in members if member.is_active(now)]
+        if not frozenset(await self._directory.way_to(group)).isdisjoint(nodes):
+            return True
+        return any([group in await self._directory.way_to(node) for node in nodes])
 
     async def _standing(self, principal: Principal, way: Way) -> Standing:
         node = _node_of(principal)

@@ -125,6 +125,13 @@ DEPLOY_SCOPES: Mapping[Action, frozenset[Scope]] = {
 }
 """Scopes of a deploy token of which one is needed; where there is none, no deploy token may do it."""
 
+VIRTUAL_ADMIN: Role = Role.MAINTAINER
+"""Weakest role in a group for changes of its virtual registries; any role in it, or in anything in it, may pull from
+them (GitLab, "Container virtual registry")."""
+
+VIRTUAL_SCOPES = frozenset({Scope.API, Scope.READ_VIRTUAL_REGISTRY})
+"""Scopes of a personal token of which one is needed for pulls from virtual registries; of a deploy token the latter."""
+
 READING_SCOPES = frozenset({Scope.API, Scope.READ_API})
 """Scopes of a personal token of which one is needed for whatever is read by the REST API."""
 

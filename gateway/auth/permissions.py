@@ -138,7 +138,7 @@ def decide(principal: Principal, action: Action, target: Target, now: datetime) 
     A principal that may not know of the target learns only that, and not whether the action is supported. The list of a
     Bearer token is asked last: it takes away what is allowed without it, and gives nothing.
     """
-    lapsed = _lapse(principal, now)
+    lapsed = lapse_of(principal, now)
     if lapsed:
         return Decision(False, lapsed, Refusal.LOGIN)
     match target:
@@ -151,7 +151,7 @@ def decide(principal: Principal, action: Action, target: Target, now: datetime) 
         case DependencyProxyTarget():
             decision = _decide_proxy(principal, action, target, now)
     if decision.allowed and principal.limits is not None:
-        beyond = _beyond_limits(principal, action, target.name, now)
+        beyond = beyond_limits(principal, action, target.name, now)
         if beyond:
             return Decision(False, beyond, Refusal.LOGIN)
     return decision
@@ -189,7 +189,7 @@ def decide_creation(principal: Principal, way: Way, standing: Standing, name: st
     `way`: the way to that. Only people do so, by a password or a personal token: jobs and deploy tokens belong to
     projects and groups that exist.
     """
-    if lapsed := _lapse(principal, now):
+    if lapsed := lapse_of(principal, now):
         return Decision(False, lapsed, Refusal.LOGIN)
     who, rule = describe(principal), f"{_words((CREATE,))}, here or above, may create a project by a push"
     if principal.kind not in (PrincipalKind.USER, PrincipalKind.PERSONAL_TOKEN):
@@ -198,12 +198,12 @@ def decide_creation(principal: Principal, way: Way, standing: Standing, name: st
         return _deny(principal, f"{who} may not create what {name!r} lacks: {rule}")
     if too_narrow := _missing_scope(principal, Action.PUSH):
         return Decision(False, too_narrow, Refusal.DENIED)
-    if beyond := _beyond_limits(principal, Action.PUSH, name, now):
+    if beyond := beyond_limits(principal, Action.PUSH, name, now):
         return Decision(False, beyond, Refusal.LOGIN)
     return Decision(True, f"{who}: {rule}")
 
 
-def _lapse(principal: Principal, now: datetime) -> str:
+def lapse_of(principal: Principal, now: datetime) -> str:
     """Why a principal's credential is worth nothing any more; empty where it is valid."""
     person = principal.user or principal.starter
     if person is not None and person.blocked:
@@ -212,7 +212,7 @@ def _lapse(principal: Principal, now: datetime) -> str:
     return f"{describe(principal)} {ending}" if ending else ""
 
 
-def _beyond_limits(principal: Principal, action: Action, name: str, now: datetime) -> str:
+def beyond_limits(principal: Principal, action: Action, name: str, now: datetime) -> str:
     """Why the list of the Bearer token does not cover an action; empty where it does."""
     limits = principal.limits
     if limits is None:
@@ -495,7 +495,7 @@ def _decide_deploy_token(principal: Principal, action: Action, place: str, in_re
     if not needed:
         return Decision(False, f"{who} may not {action.value}: no deploy token may", Refusal.DENIED)
     if needed.isdisjoint(token.scopes):
-        return Decision(False, _scope_words(who, action.value, token.scopes, needed), Refusal.DENIED)
+        return Decision(False, scope_words(who, action.value, token.scopes, needed), Refusal.DENIED)
     return Decision(True, f"{who} belongs to {place} or above it, and its scopes allow {action.value}")
 
 
@@ -504,10 +504,10 @@ def _missing_scope(principal: Principal, action: Action) -> str:
     token = principal.credential
     if not isinstance(token, PersonalToken) or not PERSONAL_SCOPES[action].isdisjoint(token.scopes):
         return ""
-    return _scope_words(describe(principal), action.value, token.scopes, PERSONAL_SCOPES[action])
+    return scope_words(describe(principal), action.value, token.scopes, PERSONAL_SCOPES[action])
 
 
-def _scope_words(who: str, what: str, scopes: Iterable[str], needed: Iterable[str]) -> str:
+def scope_words(who: str, what: str, scopes: Iterable[str], needed: Iterable[str]) -> str:
     return (
         f"{who} has the scopes {', '.join(sorted(scopes)) or 'none'}, and {what} needs "
         f"{' or '.join(sorted(needed))}: make a token with that scope"
@@ -520,7 +520,7 @@ def missing_api_scope(principal: Principal, *, changes: bool) -> str:
     token, needed = principal.credential, CHANGING_SCOPES if changes else READING_SCOPES
     if not isinstance(token, PersonalToken) or not needed.isdisjoint(token.scopes):
         return ""
-    return _scope_words(describe(principal), "a change" if changes else "reading", token.scopes, needed)
+    return scope_words(describe(principal), "a change" if changes else "reading", token.scopes, needed)
 
 
 def no_administrator(principal: Principal) -> str:

@@ -143,6 +143,11 @@ async def find_by_id(connection: AsyncConnection, id: int) -> Group | None:
     return _group(row) if row else None
 
 
+async def lock(connection: AsyncConnection, id: int) -> None:
+    """Let no other transaction that calls this for the group go on until this one ends; on SQLite none does anyway."""
+    await connection.execute(select(schema.groups.c.id).where(schema.groups.c.id == id).with_for_update())
+
+
 def read_rows(rows: Iterable[Row[Any]]) -> list[Group]:
     """The groups of rows with all columns."""
     return [_group(row) for row in rows]

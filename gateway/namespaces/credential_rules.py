@@ -38,7 +38,7 @@ JOB_LIFETIME = timedelta(hours=1)
 LONGEST_JOB = timedelta(days=30)
 """The longest lifetime of a job; GitLab allows a job one month."""
 
-DEPLOY_TOKEN_SCOPES = frozenset({Scope.READ_REGISTRY, Scope.WRITE_REGISTRY})
+DEPLOY_TOKEN_SCOPES = frozenset({Scope.READ_REGISTRY, Scope.WRITE_REGISTRY, Scope.READ_VIRTUAL_REGISTRY})
 """Scopes of deploy tokens: GitLab's others concern what is no registry."""
 
 TOKEN_OF_JOBS = "gitlab-deploy-token"

@@ -19,6 +19,7 @@ class Scope(StrEnum):
     READ_API = "read_api"
     READ_REGISTRY = "read_registry"
     WRITE_REGISTRY = "write_registry"
+    READ_VIRTUAL_REGISTRY = "read_virtual_registry"
 
 
 class CredentialKind(StrEnum):

@@ -141,6 +141,16 @@ class RestorePathTaken(RestoreRefused):
     """A deleted repository cannot be restored under a path that another one has."""
 
 
+class VirtualRegistryRefused(TreeError):
+    """A virtual registry or an upstream of one cannot be so. `attribute`: which of its attributes is wrong, or `base`
+    for it as a whole."""
+
+    def __init__(self, attribute: str, reason: str) -> None:
+        super().__init__(f"{attribute} {reason}")
+        self.attribute = attribute
+        self.reason = reason
+
+
 class CredentialInvalid(TreeError):
     """A token or job cannot be made with these properties."""
 

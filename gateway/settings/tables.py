@@ -257,6 +257,14 @@ class ListenerSettings(Table):
     _wildcard_has_a_name = field_validator("external_url")(wildcard_has_a_name)
 
 
+class VirtualRegistrySettings(Table):
+    """What virtual registries may pull from, whose upstreams people name."""
+
+    private_hosts: Hosts = Field(
+        default=(), description="Hosts where their upstreams may have private addresses, and URLs of http."
+    )
+
+
 class VirtualHostSettings(Table):
     """A host name on the main port, under which every name is an image of one upstream, pulled through one group."""
 
@@ -383,6 +391,7 @@ class Settings(Table):
     names: NameSettings = NameSettings()
     api: ApiSettings = ApiSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    virtual_registries: VirtualRegistrySettings = VirtualRegistrySettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
     oidc: dict[IssuerName, OidcSettings] = Field(default_factory=dict)
     listener: Listeners = Field(default=(), description="Additional addresses, each for one group and upstream.")

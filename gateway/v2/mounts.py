@@ -13,7 +13,7 @@ from cache.oci.names import RepositoryName
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
 from gateway.registry.base import SourceDamaged
-from gateway.repositories import Opened, OpenedNative
+from gateway.repositories import Opened, OpenedNative, OpenedVirtual
 from gateway.v2.challenges import MoreScopeNeeded
 from gateway.v2.opener import RepositoryOpener
 
@@ -76,6 +76,8 @@ async def _mount(digest: Digest, origin: Opened, target: OpenedNative) -> bool:
         except RegistryError:
             return False
         return await target.repository.mount(digest, None)
+    if isinstance(origin, OpenedVirtual):
+        return False
     try:
         held = await origin.held_blob(digest)
     except RegistryError:

@@ -19,9 +19,11 @@ from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root, gro
 from gateway.namespaces.old_path import Former
 from gateway.namespaces.paths import proxied_name
 from gateway.namespaces.reach import PullReach
+from gateway.namespaces.virtual_registry import is_virtual
 from gateway.repositories import Opened, OpenedNative, open_repository
 from gateway.services import Services
 from gateway.v2.missing_projects import MissingProjects
+from gateway.v2.virtual import VirtualOpener
 
 _NOTHING_THERE = (Refusal.HIDDEN, Refusal.LOGIN)
 """Refusals that show to a client like a name that leads nowhere, and take as long."""
@@ -70,6 +72,7 @@ class RepositoryOpener:
         self._services = services
         self._access = Access(services.directory, options.open_proxy)
         create = services.native.create_project if options.create_on_push else None
+        self._virtual = VirtualOpener(services, self._access)
         self._missing = MissingProjects(services.directory, self._access, create)
 
     async def open(
@@ -80,6 +83,8 @@ class RepositoryOpener:
         `address`: of the client, which stands for a principal without a name. Raises NameUnknown, Denied, Unsupported,
         Unauthorized, DatabaseUnusable.
         """
+        if root is None and is_virtual(name):
+            return await self._virtual.open(name, principal, action, address)
         located = await self._decided(name, principal, action, root)
         location = located.location
         if isinstance(location, NativeLocation):
@@ -233,8 +238,12 @@ class RepositoryOpener:
         so neither takes longer than the other. Raises DatabaseUnusable.
         """
         directory = self._services.directory
-        remembered = {name: known for name in wanted if (known := directory.remembered(name, root)) is not None}
         found: dict[RepositoryName, Permitted] = {}
+        for name in [name for name in wanted if root is None and is_virtual(name)]:
+            if Action.PULL in wanted[name] and await self._virtual.may_pull(name, principal):
+                found[name] = Permitted(name.text, frozenset({Action.PULL}))
+        every, wanted = wanted, {name: actions for name, actions in wanted.items() if root or not is_virtual(name)}
+        remembered = {name: known for name in wanted if (known := directory.remembered(name, root)) is not None}
         hidden: list[RepositoryName] = []
 
         async def examine(places: Mapping[RepositoryName, Located]) -> None:
@@ -252,7 +261,7 @@ class RepositoryOpener:
             located = await directory.locate_all([*unread, *unpaid], root)
             await examine({name: located[name] for name in unread})
         await directory.conceal(hidden, root, read=[*unread, *unpaid])
-        return {name: found[name] for name in wanted if name in found}
+        return {name: found[name] for name in every if name in found}
 
     async def _permitted_at(
         self,

@@ -103,7 +103,7 @@ class Pull:
         count, last = page_size(request.query_params.get("n")), request.query_params.get("last")
         image = str(endpoint.name)
         limit: int | None = PAGE_SIZE if count is None else count
-        if isinstance(opened, OpenedRepository):  # then the size of a page is the upstream's affair
+        if not isinstance(opened, OpenedNative):  # then the size of a page is the upstream's affair
             image, limit = f"{opened.group} {opened.upstream} {endpoint.name}", count
         found = await opened.repository.tags(limit, await asyncio.to_thread(self._links.read, last, image))
         page, headers = found.page, API_VERSION | cache_headers(found.status)
@@ -159,7 +159,7 @@ class Pull:
             note_native_lookup(request.scope, kind, opened.project.path)
         else:
             note_lookup(request.scope, kind, opened.group, opened.upstream)
-            if endpoint.kind in _PULLED:
+            if endpoint.kind in _PULLED and isinstance(opened, OpenedRepository):
                 manifest = endpoint.reference if endpoint.kind is EndpointKind.MANIFEST else None
                 location, source = opened.location, opened.plain.source
                 watched = self._counted.watch(location.group.id, source, location.image, manifest)

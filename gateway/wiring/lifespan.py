@@ -53,6 +53,8 @@ from gateway.observability.server_state import ServerState
 from gateway.services import Services
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
+from gateway.virtual.clients import VirtualClients
+from gateway.virtual.store import VirtualRegistries
 from gateway.wiring.from_settings import (
     download_places,
     open_evictor,
@@ -63,7 +65,7 @@ from gateway.wiring.native import open_native
 from gateway.wiring.oidc import open_id_tokens
 from gateway.wiring.roles import at_work
 from gateway.wiring.upstreams import configured_upstreams
-from gateway.wiring.values import configured_audit, configured_database, listed_groups, tag_rules
+from gateway.wiring.values import configured_audit, configured_database, listed_groups, private_hosts, tag_rules
 from gateway.wiring.webhooks import open_webhooks
 
 log = structlog.get_logger()
@@ -104,6 +106,7 @@ async def open_services(
         _open_records(settings, folder, metrics) as records,
         Database.open(configured_database(settings), CHANGE_CHECK_SECONDS) as database,
         _open_upstreams(settings, records) as upstreams,
+        _open_virtual_clients(settings, records) as virtual_clients,
     ):
         events = _ServerEvents(records, folder, upstreams)
         async with (
@@ -140,6 +143,8 @@ async def open_services(
                     jobs=JobAdministration(database, utc_now),
                     job_scopes=JobScopeAdministration(database),
                     upstreams=upstreams,
+                    virtual=VirtualRegistries(database, sealer, utc_now, private_hosts(settings)),
+                    virtual_clients=virtual_clients,
                     sealer=sealer,
                     pull_through=pull_through,
                     native=native,
@@ -216,6 +221,21 @@ async def _open_upstreams(settings: Settings, records: _Records) -> AsyncIterato
         yield upstreams
     finally:
         await upstreams.close()
+
+
+@asynccontextmanager
+async def _open_virtual_clients(settings: Settings, records: _Records) -> AsyncIterator[VirtualClients]:
+    clients = VirtualClients(
+        Sealer(settings.data / KEYS_DIRECTORY),
+        records.ledger,
+        lambda label: UpstreamTraffic(records.metrics, label),
+        private_hosts(settings),
+        server_name(settings.data),
+    )
+    try:
+        yield clients
+    finally:
+        await clients.close()
 
 
 @asynccontextmanager

@@ -52,6 +52,11 @@ def tag_rules(settings: Settings) -> TagRules:
     return TagRules(ttl=cache.ttl, grace=cache.grace, rules=rules, negative_ttl=cache.negative_ttl)
 
 
+def private_hosts(settings: Settings) -> frozenset[str]:
+    """The hosts, with or without a port, at which upstreams of virtual registries may have private addresses."""
+    return frozenset(host.lower() for host in settings.virtual_registries.private_hosts)
+
+
 def listed_groups(settings: Settings) -> set[str]:
     """The paths of the groups to which upstreams lend their accounts."""
     return {path for upstream in settings.upstreams.values() for path in upstream.groups}

@@ -11,12 +11,12 @@ import pytest
 from gitlab.v4.objects import Project
 
 from tests.parts.canaries import remember
-from tests.parts.clients import Skopeo
+from tests.parts.clients import ClientFailed, Skopeo
 from tests.parts.gateway import Gateway
 from tests.parts.images import Images
 from tests.parts.pages import PAGES, blocks
 from tests.parts.postgresql import Databases
-from tests.parts.processes import PartFailed, plain_environment, wait_until
+from tests.parts.processes import plain_environment, wait_until
 
 from .conftest import LongLived
 
@@ -192,7 +192,7 @@ def test_protection_rules_are_made_through_objects_and_refuse_pushes(rig: Rig) -
     assert [one.repository_path_pattern for one in rules.list(get_all=True)] == [f"{PROJECT}/kept*"]
     with pytest.raises(gitlab.GitlabCreateError, match="already"):
         rules.create({"repository_path_pattern": f"{PROJECT}/kept*", **levels})
-    with pytest.raises(PartFailed, match="protected by repository rule"):
+    with pytest.raises(ClientFailed, match="protected by repository rule"):
         rig.push("v1", image=f"{PROJECT}/kept-one")
     rule.minimum_access_level_for_push = "maintainer"
     rule.save()
@@ -203,8 +203,8 @@ def test_protection_rules_are_made_through_objects_and_refuse_pushes(rig: Rig) -
     move = f"/projects/{project.id}/registry/repositories/{repository.id}"
     with pytest.raises(gitlab.GitlabHttpError, match="protected by repository rule"):
         rig.client().http_put(move, post_data={"name": "free"})
-    rule.delete()
-    repository.delete()
+    rules.delete(rule.id)
+    project.repositories.delete(repository.id)
 
 
 def test_a_dry_run_of_a_deletion_in_bulk_deletes_nothing(rig: Rig) -> None:

@@ -120,9 +120,8 @@ def test_the_table_names_every_route_of_the_server() -> None:
     native = SimpleNamespace(
         inventory=None, administration=SimpleNamespace(kept_until=None), bulk=None, protection_rules=None
     )
-    accounts = dict.fromkeys(
-        ("users", "personal_tokens", "deploy_tokens", "access_tokens", "jobs", "job_scopes", "webhooks")
-    )
+    names = "users personal_tokens deploy_tokens access_tokens jobs job_scopes webhooks virtual folder"
+    accounts = dict.fromkeys(names.split())
     parts: Any = SimpleNamespace(directory=tree, native=native, audit=None, clock=None, **accounts)
     table = route_table(parts, ApiOptions("", "", None))  # type: ignore[arg-type]
     assert set(read_table().routes) == {f"{route.method} {route.pattern}" for route in table.routes}

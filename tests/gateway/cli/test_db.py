@@ -20,6 +20,7 @@ from tests.gateway.cli.test_main import Terminal
 from tests.parts.postgresql import PASSWORD, Databases
 
 PURGES = ("cache_purges", "image_ttl_policies", "bulk_deletions")
+VIRTUAL = ("virtual_registry_upstreams", "virtual_upstreams", "virtual_registries")
 CLEANUPS = ("protection_rules", "repository_cleanups", "cleanup_policies")
 REVIEWS = ("old_paths", "collection", "blob_removals", "manifest_reviews", "blob_reviews")
 STORE = ("uploads", "tags", "manifest_references", "manifests", "blob_links", "blobs", "repositories")
@@ -30,6 +31,7 @@ BACK_TO_0004 = (
         for table in (
             "web_sessions",
             *PURGES,
+            *VIRTUAL,
             "id_token_logins",
             "bots",
             "deleted_manifests",

@@ -32,6 +32,7 @@ from tests.parts.gateway import ROOT
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 COLLECTION = ("collection", "blob_removals", "manifest_reviews", "blob_reviews")
 PURGES = ("cache_purges", "image_ttl_policies")
+VIRTUAL = ("virtual_registry_upstreams", "virtual_upstreams", "virtual_registries")
 CLEANUPS = ("repository_cleanups", "cleanup_policies")
 SPAWN = multiprocessing.get_context("spawn")
 pytestmark = pytest.mark.usefixtures("real_migrations")
@@ -209,6 +210,7 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
             "id_token_logins",
             "bots",
             *PURGES,
+            *VIRTUAL,
             "bulk_deletions",
             "protection_rules",
             *CLEANUPS,
@@ -308,7 +310,7 @@ def take_back_0024(file: sqlite3.Connection) -> None:
 
 def take_back_0022(file: sqlite3.Connection) -> None:
     take_back_0024(file)
-    for table in PURGES:
+    for table in (*VIRTUAL, *PURGES):
         file.execute(f"DROP TABLE {table}")
 
 

@@ -106,8 +106,9 @@ async def test_several_set_up_one_empty_database_at_once(empty: PostgresqlAddres
 
 async def test_an_older_database_is_upgraded_on_request_alone(address: PostgresqlAddress) -> None:
     store = "uploads, tags, manifest_references, manifests, blob_links, blobs, repositories"
-    await scalars(address, "DROP TABLE webhook_deliveries, webhook_events, webhooks")
     reviews = "collection, blob_removals, manifest_reviews, blob_reviews"
+    newest = "virtual_registry_upstreams, virtual_upstreams, virtual_registries"
+    await scalars(address, f"DROP TABLE {newest}")
     newest = "bulk_deletions, protection_rules, deleted_manifests, repository_cleanups, cleanup_policies"
     await scalars(address, "DROP TABLE webhook_deliveries, webhook_events, webhooks")
     await scalars(

@@ -115,6 +115,7 @@ def test_each_column_that_people_fill_checks_what_it_holds(table: Table) -> None
     words |= {"cadence", "older_than", "leased_by"}
     counts = {"attempts", "window_objects", "window_deleted", "deleted_manifests", "deleted_blobs", "freed_bytes"}
     counts |= {"keep_n", "deleted", "kept", "push_level", "delete_level", "images", "purged", "shared", "ttl"}
+    counts |= {"cache_validity_hours", "position"}
     numbers = {"seq", "size", "received", "quota", "stored_bytes", "reserved"} | counts
     plain = [column.name for column in table.c if isinstance(column.type, String | Integer)]
     assert set(plain) <= words | numbers

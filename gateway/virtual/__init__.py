@@ -1,0 +1,1 @@
+"""Virtual registries: their administration, and the clients of their upstreams."""

@@ -1,0 +1,117 @@
+"""VirtualClients: clients of the upstreams of virtual registries, which people name and no settings do.
+
+So they reach less than configured upstreams: no address that is private, unless the settings name the host; no proxy;
+no certificate, no header and no login of this server. A login goes to the upstream itself, and to the token service
+that its registry is known to have.
+"""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+
+import structlog
+
+from cache.runtime.tasks import Tasks
+from cache.upstream.egress import Egress, Traffic
+from cache.upstream.errors import Unavailable
+from cache.upstream.ledger import Ledger
+from cache.upstream.logins import Logins
+from cache.upstream.quota import Quota
+from cache.upstream.reach import Reach
+from cache.upstream.registry_client import RegistryClient
+from cache.upstream.tokens import Credential, Tokens
+from cache.upstream.urls import registry_of
+from cache.values import CredentialId, Source
+from gateway.keys.sealing import SealBroken, Sealer
+from gateway.known_registries import find_registry
+from gateway.namespaces.virtual_registry import LABEL, VirtualUpstream, is_private_host
+from gateway.virtual.store import login_context
+
+log = structlog.get_logger()
+
+KEPT = 500
+"""Clients that a process keeps, with their connections; the least used one is closed."""
+LINGER = 3600.0
+"""Seconds until a client that is not kept is closed, so that its downloads end before."""
+
+
+def source_of(upstream: VirtualUpstream) -> Source:
+    """Under what the content of an upstream is cached: shared with no other one, nor with a dependency proxy."""
+    return Source.at(registry_of(upstream.url), CredentialId(upstream.username or "", virtual=upstream.cache_key))
+
+
+class VirtualClients:
+    """Makes clients on first use, and closes those that it does not keep. For one event loop."""
+
+    def __init__(
+        self,
+        sealer: Sealer,
+        ledger: Ledger,
+        traffic: Callable[[str], Traffic],
+        private_hosts: frozenset[str],
+        sender: str = "",
+    ) -> None:
+        """`traffic` returns the receiver of traffic reports for a label; `sender`: see Egress."""
+        self._sealer = sealer
+        self._ledger = ledger
+        self._traffic = traffic
+        self._private_hosts = private_hosts
+        self._sender = sender
+        self._clients: OrderedDict[VirtualUpstream, tuple[RegistryClient, Egress]] = OrderedDict()
+        self._tasks = Tasks()
+        self._retired: set[Egress] = set()
+
+    def client(self, upstream: VirtualUpstream) -> RegistryClient:
+        """The client of an upstream as it is now."""
+        known = self._clients.get(upstream)
+        if known is None:
+            known = self._clients[upstream] = self._make(upstream)
+            if len(self._clients) > KEPT:
+                _, (_, egress) = self._clients.popitem(last=False)
+                self._retire(egress)
+        self._clients.move_to_end(upstream)
+        return known[0]
+
+    async def close(self) -> None:
+        """Close every client."""
+        await self._tasks.close()
+        for egress in [*(egress for _, egress in self._clients.values()), *self._retired]:
+            await egress.close()
+
+    def _make(self, upstream: VirtualUpstream) -> tuple[RegistryClient, Egress]:
+        source = source_of(upstream)
+        origin, known = source.origin, find_registry(source.origin.host)
+        token_hosts = frozenset(known.token_hosts) if known else frozenset[str]()
+        redirect_hosts = known.redirect_hosts if known else ()
+        hosts = frozenset({f"{origin.host}:{origin.port}", origin.host, *token_hosts, *redirect_hosts})
+        reach = Reach(hosts, private_addresses=is_private_host(origin.host, origin.port, self._private_hosts))
+        egress = Egress(reach, traffic=self._traffic(LABEL), sender=self._sender)
+        tokens = Tokens(source.origin, token_hosts, lambda: self._login(upstream), logins=Logins(self._ledger, source))
+        whom = "anonymous users" if upstream.username is None else "the account of its group"
+        quota = Quota(self._ledger, source, upstream.name, whom, known is not None and known.free_checks)
+        truthful = known is not None and known.truthful_heads
+        return RegistryClient(source, upstream.url, egress, tokens, quota, truthful_heads=truthful), egress
+
+    def _login(self, upstream: VirtualUpstream) -> Credential | None:
+        """The login of an upstream, which is opened for each use. Raises Unavailable."""
+        if upstream.username is None or upstream.password_sealed is None:
+            return None
+        try:
+            password = self._sealer.open(upstream.password_sealed, login_context(upstream.group_id, upstream.url))
+        except SealBroken as error:
+            log.error("login_not_opened", virtual_upstream=upstream.id, reason=str(error))
+            reason = f"the login of upstream {upstream.id} cannot be opened; the log states why"
+            raise Unavailable(reason) from error
+        return Credential(
+            upstream.username, password, hashlib.sha256(upstream.password_sealed.encode()).hexdigest()[:32]
+        )
+
+    def _retire(self, egress: Egress) -> None:
+        self._retired.add(egress)
+        self._tasks.start(self._close_later(egress), "virtual upstream")
+
+    async def _close_later(self, egress: Egress) -> None:
+        await asyncio.sleep(LINGER)
+        self._retired.discard(egress)
+        await egress.close()
