@@ -1260,8 +1260,8 @@ THREATS = [
         (f"{REST}/test_hidden.py::test_a_hidden_namespace_is_refused_as_one_that_does_not_exist",),
         Disarm(
             "gateway/api/namespaces.py",
-            "            raise ResourceUnknown(NAMESPACE, error.reason) from error",
-            "            raise",
+            "place, _ = await self._places.group(text, principal)",
+            "if entry is None:\n                raise Forbidden('there is none')\n            place, _ = await self._places.group(text, principal)",
         ),
     ),
     Threat(
