@@ -85,7 +85,7 @@ class AllAuditShape(AuditListShape):
     entity_type: Annotated[
         Literal["User", "Group", "Project"] | None, Blank, Field(description="The kind of what `entity_id` names.")
     ] = None
-    entity_id: Annotated[int | None, Blank, Field(ge=1, description="Only events of this user, group or project.")] = (
+    entity_id: Annotated[int | None, Field(ge=1, description="Only events of this user, group or project."), Blank] = (
         None
     )
 

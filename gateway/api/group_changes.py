@@ -79,7 +79,7 @@ class GroupChanges:
     @property
     def routes(self) -> list[Route[Any]]:
         return [
-            Route("POST", "/groups", self.create, NewGroupShape, "group", status=201, answer="Group"),
+            Route("POST", "/groups", self.create, NewGroupShape, "group", status=201, refers=True, answer="Group"),
             Route("PUT", ONE, self.update, GroupShape, "group", answer="Group"),
             Route("DELETE", ONE, self.delete, NoParameters, "group", status=202, conflicts=True),
             Route("POST", f"{ONE}/transfer", self.transfer, TransferShape, "group", status=201, answer="Group"),

@@ -39,11 +39,11 @@ class JobListShape(PageShape):
 class NewJobShape(Shape):
     """Parameters of a new job."""
 
-    ref: Annotated[Text | None, Blank, Field(max_length=255, description="The branch or tag.")] = None
+    ref: Annotated[Text | None, Field(max_length=255, description="The branch or tag."), Blank] = None
     expires_at: Annotated[
         Text | None,
-        Blank,
         Field(max_length=40, description="The end, within 30 days: a time, or how long from now, such as 30m."),
+        Blank,
     ] = None
 
 

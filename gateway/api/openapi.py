@@ -28,6 +28,8 @@ _SECURITY: dict[str, Schema] = {
 }
 _ALWAYS = (401, 403, 405, 429, 503)
 """Statuses of refusals that every route may have."""
+_OF_LONG_HEADS = (414, 431)
+"""Statuses for a request whose target or headers are too long, which is refused unread, with no document."""
 _PAGE_HEADERS = ("Link", "X-Page", "X-Per-Page", "X-Prev-Page", "X-Next-Page", "X-Total", "X-Total-Pages")
 
 
@@ -128,10 +130,12 @@ def _responses(route: Route[Any]) -> dict[str, object]:
     if route.preview:
         answered["200"] = {"description": "Dry run", "content": {JSON: {"schema": reference(route.preview)}}}
     has_parameters = route.shape is not NoParameters
-    refusals = [*_ALWAYS, *([404] if route.names else []), *([400, 413, 415] if has_parameters or route.names else [])]
+    refusals = [*_ALWAYS, *([404] if route.names or route.refers else [])]
+    refusals += [400, 413, 415] if has_parameters or route.names else []
     refusals += [409] if route.conflicts else []
     refusals += [422] if route.unique else []
     refused: dict[str, object] = {"content": {JSON: {"schema": reference(REFUSAL)}}}
+    answered |= {str(status): {"description": HTTPStatus(status).phrase} for status in _OF_LONG_HEADS}
     return answered | {
         str(status): {"description": HTTPStatus(status).phrase, **refused} for status in sorted(refusals)
     }

@@ -66,7 +66,12 @@ class ProjectChanges:
     @property
     def routes(self) -> list[Route[Any]]:
         return [
-            Route("POST", "/projects", self.create, NewProjectShape, "project", status=201, answer="Project"),
+            Route(
+                *("POST", "/projects", self.create, NewProjectShape, "project"),
+                status=201,
+                refers=True,
+                answer="Project",
+            ),
             Route("DELETE", ONE, self.delete, NoParameters, "project", status=202),
             Route("PUT", f"{ONE}/transfer", self.transfer, MoveShape, "project", answer="Project"),
         ]

@@ -42,11 +42,11 @@ class Route(Generic[S]):
 
     `pattern`: `{NAME}` stands for one segment. `kind`: what the log names it. `anonymous`: whether it may be requested
     without a token; `jobs`: whether the token of a job is taken. `status`: of a success. `conflicts`: whether it may be
-    refused because of something else, 409; `unique`: because there is the same already, 422. `administrators`: whether
-    it is for administrators of the server alone; `any_scope`: whether a personal token of whatever scope opens it;
-    `rotates`: whether a revoked token, by being sent to it, ends those that took its place. `answer`: the name of the
-    document of a success in the description of the API, and `preview` that of one by which a dry run is answered, with
-    200; empty for none.
+    refused because of something else, 409; `unique`: because there is the same already, 422; `refers`: because a
+    parameter names what is not there, 404. `administrators`: whether it is for administrators of the server alone;
+    `any_scope`: whether a personal token of whatever scope opens it; `rotates`: whether a revoked token, by being sent
+    to it, ends those that took its place. `answer`: the name of the document of a success in the description of the
+    API, and `preview` that of one by which a dry run is answered, with 200; empty for none.
     """
 
     method: str
@@ -59,6 +59,7 @@ class Route(Generic[S]):
     status: int = 200
     conflicts: bool = False
     unique: bool = False
+    refers: bool = False
     administrators: bool = False
     any_scope: bool = False
     rotates: bool = False

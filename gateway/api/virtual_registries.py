@@ -88,7 +88,7 @@ class VirtualRegistryRoutes:
             Route("PATCH", ONE, self.update, RegistryShape, kind, answer="VirtualRegistry"),
             Route("DELETE", ONE, self.delete, NoParameters, kind, status=204),
             Route("DELETE", f"{ONE}/cache", self.empty, NoParameters, kind, status=204),
-            Route("POST", SHARES, self.share, ShareShape, kind, status=201, answer="RegistryUpstream"),
+            Route("POST", SHARES, self.share, ShareShape, kind, status=201, refers=True, answer="RegistryUpstream"),
             Route("PATCH", share, self.move, PositionShape, kind, answer="RegistryUpstream"),
             Route("DELETE", share, self.unshare, NoParameters, kind, status=204),
         ]
