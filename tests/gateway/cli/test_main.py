@@ -357,6 +357,7 @@ def test_every_flag_of_serve_is_a_setting(terminal: Terminal, monkeypatch: pytes
     others = {"upstreams", "cache", "database", "zero_copy", "ns_group", "listener", "virtual_host"}
     others |= {"metrics_access", "metrics_token_file", "registry_url", "admin_password_file", "trusted_proxies"}
     others |= {"native", "check_upstreams", "gc", "names", "audit"}
+    others |= {"api", "insecure_login", "oidc", "virtual_registries", "webhooks"}
     assert settings.model_dump(exclude=others) == {
         "host": "127.0.0.2",
         "port": 0,
