@@ -106,7 +106,7 @@ def test_what_was_there_is_kept_and_the_index_of_the_cache_is_not(filled: Termin
     assert state(filled.data) == restored
     assert kept.parent == filled.data and kept.name.startswith("before-restore-")
     assert state(kept) == before
-    assert names(filled.data) == {"gateway.db", "keys", "usage.db", kept.name}
+    assert names(filled.data) == {"gateway.db", "keys", "usage.db", "audit.db", kept.name}
     again = Path(filled.json("restore", str(backup))["kept"])
     assert again != kept and state(kept) == before
 
@@ -386,7 +386,7 @@ def test_a_restore_that_is_killed_leaves_the_old_folder_or_is_completed(
     assert state(filled.data) == restored
     [kept] = [name for name in names(filled.data) if name.startswith("before-restore-")]
     assert state(filled.data / kept) == before
-    assert names(filled.data) == {"gateway.db", "keys", "usage.db", kept}
+    assert names(filled.data) == {"gateway.db", "keys", "usage.db", "audit.db", kept}
 
 
 def test_a_killed_restore_into_no_folder_is_completed_too(filled: Terminal, backup: Path, processes: None) -> None:
