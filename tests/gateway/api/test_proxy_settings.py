@@ -152,7 +152,7 @@ async def test_a_policy_is_set_and_changed_within_its_bounds(rest: Rest) -> None
     document = await changed(rest, POLICY, ttl=30)
     assert (document["enabled"], document["ttl"]) == (True, 30)
     assert document["updated_at"] >= document["created_at"]
-    for ttl in (0, -1, 401, 10**30):
+    for ttl in (0, -1, 401, 10**17):
         refused = await put(rest, POLICY, ttl=ttl)
         assert refused.status == 400 and b"ttl" in refused.body
     assert (await put(rest, POLICY)).status == 400

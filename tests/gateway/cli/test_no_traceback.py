@@ -86,7 +86,8 @@ def test_whatever_is_broken_a_line_says_so(
     for words in COMMANDS.values():
         done = run(*words)
         lines = done.stderr.splitlines()
-        assert done.returncode == (1 if lines else 0), (words, lines)
+        failures = [line for line in lines if not line.startswith("registry-gateway: warning: ")]
+        assert done.returncode == (1 if failures else 0), (words, lines)
         assert all(line.startswith("registry-gateway: ") for line in lines), (words, lines)
         assert "unexpected error" not in done.stderr, (words, lines)
 
