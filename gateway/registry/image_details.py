@@ -3,19 +3,15 @@
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import ManifestInvalid
 from cache.oci.manifest import Manifest
-from gateway.db import manifests
 from gateway.db.engine import Database
 from gateway.db.manifests import StoredManifest
 from gateway.registry.image_size import size_of
-
-_AT_ONCE = 16
-"""Manifests that are in memory at once, each of at most 4 MiB."""
+from gateway.registry.stored_manifests import read_in_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +30,9 @@ async def image_details(
 ) -> dict[Digest, ImageDetails]:
     """Describe those of the digests of which a repository has manifests. Raises DatabaseUnusable."""
     found: dict[Digest, ImageDetails] = {}
-    wanted = list(dict.fromkeys(digests))
-    for first in range(0, len(wanted), _AT_ONCE):
-        part = wanted[first : first + _AT_ONCE]
-        stored = await database.query(partial(manifests.read_some, repository_id=repository_id, digests=part))
-        for digest, one in stored.items():
-            found[digest] = await _describe(database, repository_id, one)
+    async for part in read_in_parts(database, repository_id, digests):
+        for stored in part:
+            found[stored.descriptor.digest] = await _describe(database, repository_id, stored)
     return found
 
 
