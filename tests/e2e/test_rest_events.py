@@ -167,15 +167,20 @@ def test_the_audit_log_is_read(rig: Rig) -> None:
     def names(**query: Any) -> set[str]:
         return {event.event_name for event in boss.audit_events.list(get_all=True, **query)}
 
-    wait_until(lambda: {"user_create", "member_create", "manifest_push"} <= names())
+    project = rig.client().projects.get(PROJECT)
+
+    def pushes() -> list[Any]:
+        return project.audit_events.list(get_all=True, event="push")
+
+    wait_until(lambda: {"user_create", "member_create"} <= names(user="boss"))
+    wait_until(lambda: "audited" in [event.details["tag"] for event in pushes()])
     assert {"user_create", "personal token_create"} & names(event="create", user="boss") == {"user_create"}
     assert "group_create" in names(event="create"), "made by a command"
     made = group.audit_events.list(get_all=True, event="create", user="boss")
     [member] = [event for event in made if event.event_name == "member_create"]
     assert (member.entity_type, member.entity_id, member.details["target_id"]) == ("Group", group.id, "audited")
     assert group.audit_events.get(member.id).id == member.id
-    project = rig.client().projects.get(PROJECT)
-    pushed = project.audit_events.list(get_all=True, event="push")
+    pushed = pushes()
     assert pushed[0].entity_id == project.id and pushed[0].details["tag"] == "audited"
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
     assert project.audit_events.list(get_all=True, created_after=tomorrow) == []

@@ -293,11 +293,21 @@ class Pusher:
         """Deletes, and looks whether it is gone. `more`: statuses of a refusal, beside those that the ledger says."""
         certain = self._client.ledger.now(key, time.monotonic())
         is_kept = self._client.ledger.delay is None or key.thing is Thing.TAG or self._keeps(key)
-        is_open = others_write or len(certain) > 1 or not is_kept
-        expected = {404} if certain == {None} else {202, 404} if is_open else {202}
+        expected = statuses_of_deletion(certain, is_kept=is_kept, others_write=others_write)
         answer = self._client.send(f"DELETE of a {key.thing.value}", "DELETE", path, expected | set(more))
         if answer.status in (0, 202) or answer.status >= 500:
             self._client.ledger.changed(Change(key, None, answer.begun, answer.until, answer.status == 202))
         if answer.status == 202:
             self._client.look(key)
         return answer
+
+
+def statuses_of_deletion(certain: set[str | None], *, is_kept: bool, others_write: bool) -> set[int]:
+    """Statuses of a deletion that may be right. `certain`: what a look may show by the changes that have been noted;
+    `is_kept`: whether nothing else takes it away; `others_write`: whether others change it, whose push may be under way
+    and stands in no note yet."""
+    if others_write or len(certain) > 1:
+        return {202, 404}
+    if certain == {None}:
+        return {404}
+    return {202} if is_kept else {202, 404}

@@ -7,6 +7,7 @@ import pytest
 from .ledger import Deed, Done
 from .push_checker import PushEvidence, judge_pushes
 from .push_ledger import Change, Key, Look, Step, Thing, permitted
+from .pushers import statuses_of_deletion
 
 ONE, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
 TAG = Key("pusher/mix", Thing.TAG, "latest")
@@ -172,3 +173,21 @@ def test_a_tag_that_was_seen_is_not_absent_before_its_push_is_acknowledged() -> 
 def test_a_value_that_two_changes_explain_tells_nothing_of_their_order() -> None:
     again = replace(PUT, begun=20, until=40)
     assert found(changes=(PUT, MOVE, again), looks=(look_at(ONE, 22), look_at(OTHER, 24), look_at(ONE, 26))) == []
+
+
+@pytest.mark.parametrize(
+    ("certain", "kept", "others", "statuses"),
+    [
+        ({None}, True, False, {404}),
+        ({None}, False, False, {404}),
+        ({None}, True, True, {202, 404}),  # the push of another, which no note tells of before its end
+        ({"a"}, True, False, {202}),
+        ({"a"}, False, False, {202, 404}),
+        ({"a"}, True, True, {202, 404}),
+        ({"a", None}, True, False, {202, 404}),
+    ],
+)
+def test_a_deletion_may_find_what_another_pushes_meanwhile(
+    certain: set[str | None], kept: bool, others: bool, statuses: set[int]
+) -> None:
+    assert statuses_of_deletion(certain, is_kept=kept, others_write=others) == statuses

@@ -10,8 +10,9 @@ ROOT = Path(__file__).parents[2]
 READS_ADDRESSES = {
     *("gateway/client_name.py", "gateway/http/client_address.py"),
     *("gateway/auth/exposure.py", "gateway/settings/kinds.py", "gateway/wiring/app.py"),
+    "gateway/webhooks/webhook.py",
 }
-"""Files that read addresses: of clients the first two, of settings the others."""
+"""Files that read addresses: of clients the first two, of settings and of webhooks the others."""
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,6 @@ def test_an_upstream_that_does_not_respond_is_named_once_with_what_to_do(hub: Hu
     upstreams["unknown.example"] = {"url": "http://registry.invalid"}
     server = gateway({"upstreams": upstreams, "workers": 2, "log_format": "json"}, environment=CHECKED)
     wait_until(lambda: lines_of(server, "upstreams_checked") != [], what="the upstreams are not checked")
-    server.stop()
     [checked] = lines_of(server, "upstreams_checked")
     assert (checked["reached"], checked["of"]) == (1, 3)
     down, unknown = sorted(lines_of(server, "upstream_not_reached"), key=lambda line: str(line["upstream"]))

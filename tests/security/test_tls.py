@@ -28,7 +28,7 @@ from tests.parts.processes import HOST, answers_tcp, wait_until
 
 from .serving import SMALL_BUFFER, pong, serving
 
-GET = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+GET = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 SOON = 5.0
 
 

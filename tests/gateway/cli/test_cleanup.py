@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gateway.audit.event import EventKind
 from gateway.audit.file import AuditQuery, read_events
 from gateway.data_folder import audit_file
 from tests.gateway.cli.terminal import Terminal
@@ -101,7 +102,8 @@ def test_a_dry_run_tells_of_each_tag_what_becomes_of_it_and_a_run_does_that(push
         ("team/app", 1, 2),
         ("team/app/web", 0, 2),
     ]
-    [event] = [found.event for found in read_events(audit_file(pushed.data), AuditQuery(), None, 10)]
+    deletions = AuditQuery(event=EventKind.DELETE)
+    [event] = [found.event for found in read_events(audit_file(pushed.data), deletions, None, 10)]
     assert (event.event.value, event.surface.value, event.path, event.tag) == ("delete", "cleanup", "team/app", "v1")
     assert event.who is not None and event.who.startswith("command of ")
     pushed.done("tag", "restore", "team/app:v1")
