@@ -5186,14 +5186,15 @@ THREATS = [
     ),
     Threat(
         "changes of rights that nobody sees",
-        "A token is made or a role is given by the REST API, and nothing tells of it afterwards.",
+        "A token is made or a role is given by the REST API or a page, and nothing tells of it afterwards.",
         "Each change of a user, member, token, group, project and rule is an event of the audit log, with whoever made it.",
         (
             f"{AUDIT_EVENTS}::test_changes_of_personal_tokens_are_noted_without_their_secrets",
             f"{AUDIT_EVENTS}::test_changes_of_members_are_noted",
+            "tests/gateway/web/test_audited.py::test_every_change_leaves_its_event_and_nothing_else_does",
         ),
         Disarm(
-            "gateway/api/audited.py",
+            "gateway/audit/changes.py",
             "self._audit.note(event._replace(target=target, former=before, outcome=after))",
             "pass",
         ),
@@ -5523,7 +5524,7 @@ THREATS = [
         "A personal token was copied, one of the two who have it rotates it, and the other one goes on with its successor.",
         "Whoever sends a revoked token to rotate it ends the tokens that took its place.",
         (f"{REST_TOKENS}::test_a_rotated_token_that_would_rotate_again_ends_its_family",),
-        Disarm("gateway/api/app.py", "await self._personal_tokens.note_reuse(presented(request))", "pass"),
+        Disarm("gateway/api/app.py", "await self._personal_tokens.note_reuse(presented(call.request))", "[]"),
     ),
     Threat(
         "a token that others know by its number",

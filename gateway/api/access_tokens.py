@@ -9,7 +9,6 @@ from typing import Any
 from starlette.responses import Response
 
 from gateway.api.account_documents import AccountDocuments
-from gateway.api.audited import AuditedChanges
 from gateway.api.errors import Forbidden, LoginNeeded, ResourceUnknown, ValuesRefused
 from gateway.api.members import partial_of
 from gateway.api.options import ApiOptions
@@ -18,6 +17,7 @@ from gateway.api.responses import no_content, offset_page, one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import NoParameters, is_id
 from gateway.api.token_shapes import NewAccessTokenShape, RotationShape, TokenListShape
+from gateway.audit.changes import AuditedChanges
 from gateway.auth.matrix import Action
 from gateway.directory.access_tokens import AccessToken
 from gateway.directory.places import GroupPlace, ProjectPlace

@@ -11,7 +11,6 @@ from cache.runtime.on_behalf import on_behalf_of
 from gateway.api.access_tokens import AccessTokens
 from gateway.api.account_documents import AccountDocuments
 from gateway.api.audit_events import AuditEvents
-from gateway.api.audited import AuditedChanges
 from gateway.api.bulk_deletion import BulkDeletions
 from gateway.api.deploy_tokens import DeployTokens
 from gateway.api.documents import DocumentWriter
@@ -38,12 +37,14 @@ from gateway.api.repositories import Repositories
 from gateway.api.repository_changes import RepositoryChanges
 from gateway.api.routing import Call, Found, Route, RouteTable
 from gateway.api.server import ServerFacts
+from gateway.api.shapes import NoParameters
 from gateway.api.tag_changes import TagChanges
 from gateway.api.tags import Tags
 from gateway.api.trees import Trees
 from gateway.api.users import Users
 from gateway.api.virtual import virtual_resources
 from gateway.api.webhooks import Webhooks
+from gateway.audit.changes import AuditedChanges
 from gateway.auth.matrix import CHANGING_SCOPES, READING_SCOPES
 from gateway.auth.permissions import missing_api_scope, no_administrator
 from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind, describe
@@ -139,13 +140,13 @@ class RestApi:
             self._limits.admit(request, ANONYMOUS)
             route = None if found is None else found.routes.get(request.method)
             if route is not None and route.rotates:
-                await self._note_reuse(request)
+                await self._note_reuse(Call(request, ANONYMOUS, {}, NoParameters()))
             raise
 
-    async def _note_reuse(self, request: Request) -> None:
-        for revoked in await self._personal_tokens.note_reuse(presented(request)):
+    async def _note_reuse(self, call: Call[NoParameters]) -> None:
+        for revoked in await self._personal_tokens.note_reuse(presented(call.request)):
             owner = await self._directory.user(revoked.user_id)
-            self._audited.reused(request, revoked, owner.name if owner else "")
+            self._audited.reused(call, revoked, owner.name if owner else "")
 
 
 def _route_of(found: Found, method: str) -> Route[Any]:

@@ -9,7 +9,6 @@ from typing import Any
 from starlette.responses import Response
 
 from gateway.api.account_documents import AccountDocuments
-from gateway.api.audited import AuditedChanges
 from gateway.api.errors import ResourceUnknown, ValuesRefused
 from gateway.api.options import ApiOptions
 from gateway.api.places import Places
@@ -17,6 +16,7 @@ from gateway.api.responses import no_content, offset_page, offset_window, one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import NoParameters, is_id
 from gateway.api.token_shapes import DeployTokenListShape, NewDeployTokenShape
+from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
 from gateway.audit.told import name_token, tell_token
 from gateway.auth.matrix import Action

@@ -10,7 +10,6 @@ from starlette.responses import Response
 from cache.index.tenant_lists import TenantOrder, TenantWindow
 from cache.oci.digest import Digest
 from cache.values import ImageKey
-from gateway.api.audited import AuditedChanges
 from gateway.api.documents import moment
 from gateway.api.errors import Conflicting, ParametersInvalid, RequestRefused, ResourceUnknown
 from gateway.api.group_places import image_in, or_latest, proxying_group
@@ -19,6 +18,7 @@ from gateway.api.places import Places
 from gateway.api.responses import accepted, one, page
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, ListShape, NoParameters, Shape, Text, refused
+from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import Subject
 from gateway.auth.matrix import Action
 from gateway.auth.principal import describe

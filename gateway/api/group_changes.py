@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from starlette.responses import Response
 
-from gateway.api.audited import AuditedChanges
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Forbidden, ParametersInvalid
 from gateway.api.options import ApiOptions
@@ -15,6 +14,7 @@ from gateway.api.responses import accepted, one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, NoParameters, Shape, Text
 from gateway.api.tree_refusals import tree_refusals
+from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
 from gateway.audit.told import tell_group
 from gateway.auth.matrix import Action
@@ -149,7 +149,7 @@ class GroupChanges:
         return await self._places.group_for(call.path["id"], call.principal, action)
 
     async def _moved(self, call: "Call[Any]", group: Group, moved: Moved) -> Group:
-        self._audited.moved(call, moved)
+        self._audited.moved(call, moved.kind, moved.old, moved.new)
         return replace(group, path=moved.new)
 
     async def _document(self, group: Group, status: int) -> Response:

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 from pydantic import Field
 from starlette.responses import Response
 
-from gateway.api.audited import AuditedChanges
 from gateway.api.errors import RequestRefused, ResourceUnknown
 from gateway.api.options import ApiOptions
 from gateway.api.places import Places
 from gateway.api.responses import no_content, one, page_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import ListShape, NoParameters, Shape, is_id
+from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind
 from gateway.auth.matrix import Action
 from gateway.directory.places import ProjectPlace

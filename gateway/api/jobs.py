@@ -7,13 +7,13 @@ from pydantic import Field
 from starlette.responses import Response
 
 from gateway.api.account_documents import AccountDocuments
-from gateway.api.audited import AuditedChanges
 from gateway.api.errors import Forbidden, LoginNeeded, ResourceUnknown, ValuesRefused
 from gateway.api.options import ApiOptions
 from gateway.api.places import Places
 from gateway.api.responses import offset_page, offset_window, one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, NoParameters, PageShape, Shape, Text, is_id
+from gateway.audit.changes import AuditedChanges
 from gateway.auth.matrix import Action
 from gateway.directory.places import ProjectPlace
 from gateway.http.access_log import note_native_lookup

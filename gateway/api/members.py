@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from pydantic import Field
 from starlette.responses import Response
 
-from gateway.api.audited import AuditedChanges
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Conflicting, Forbidden, ParametersInvalid, ResourceUnknown, ValuesRefused
 from gateway.api.options import ApiOptions
@@ -18,6 +17,7 @@ from gateway.api.responses import no_content, one, page_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, ListShape, NoParameters, Shape, Text, is_id
 from gateway.api.tree_refusals import tree_refusals
+from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
 from gateway.audit.told import tell_member
 from gateway.auth.matrix import Action

@@ -10,7 +10,6 @@ from pydantic import Field
 from starlette.responses import Response
 
 from gateway.api.account_documents import AccountDocuments, is_administrator
-from gateway.api.audited import AuditedChanges
 from gateway.api.errors import LoginNeeded, ResourceUnknown
 from gateway.api.options import ApiOptions
 from gateway.api.responses import no_content, offset_page, one
@@ -18,6 +17,7 @@ from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, NoParameters, is_id
 from gateway.api.token_shapes import NewPersonalTokenShape, RotationShape, TokenListShape
 from gateway.api.users import id_of, refusals
+from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
 from gateway.audit.told import name_token, tell_token
 from gateway.directory.token_administration import Issued, PersonalTokenAdministration

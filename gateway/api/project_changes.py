@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from pydantic import Field
 from starlette.responses import Response
 
-from gateway.api.audited import AuditedChanges
 from gateway.api.cleanup_policies import CleanupPolicies, check_wanted
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Forbidden, ParametersInvalid, ResourceUnknown
@@ -20,6 +19,7 @@ from gateway.api.responses import one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, NoParameters, Shape, Text
 from gateway.api.tree_refusals import tree_refusals
+from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
 from gateway.audit.told import tell_project
 from gateway.auth.matrix import Action
@@ -108,7 +108,7 @@ class ProjectChanges:
                 self._clock(),
                 self._options.old_paths,
             )
-        self._audited.moved(call, moved)
+        self._audited.moved(call, moved.kind, moved.old, moved.new)
         return await self._document(call, place.project.id, 200)
 
     async def delete(self, call: Call[NoParameters]) -> Response:

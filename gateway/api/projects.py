@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from starlette.responses import Response
 
-from gateway.api.audited import AuditedChanges
 from gateway.api.cleanup_policies import CleanupPolicies, PolicyShape
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import ParametersInvalid, PathUnknown
@@ -18,6 +17,7 @@ from gateway.api.responses import one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, NoParameters, Shape, Text
 from gateway.api.tree_refusals import tree_refusals
+from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
 from gateway.audit.told import tell_project
 from gateway.auth.matrix import Action
@@ -135,7 +135,7 @@ class Projects:
                 moved = await self._tree.move_project(
                     changed.id, lambda path: joined(parent_path(path), part), self._clock(), self._options.old_paths
                 )
-                self._audited.moved(call, moved)
+                self._audited.moved(call, moved.kind, moved.old, moved.new)
                 changed = replace(changed, path=moved.new)
         return one(await self._projects.describe(call.principal, replace(place, project=changed)))
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from starlette.responses import Response
 
-from gateway.api.audited import AuditedChanges
 from gateway.api.errors import Forbidden, ParametersInvalid, ResourceUnknown, Unprocessable
 from gateway.api.members import partial_of
 from gateway.api.options import ApiOptions
@@ -14,6 +13,7 @@ from gateway.api.places import Places
 from gateway.api.responses import no_content, one, page_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import ListShape, NoParameters, Shape, Text, is_id
+from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
 from gateway.audit.told import tell_rule
 from gateway.auth.matrix import Action

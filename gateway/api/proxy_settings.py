@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 from starlette.responses import Response
 
 from cache.policy.gate import OPEN, CooldownAction
-from gateway.api.audited import AuditedChanges
 from gateway.api.documents import moment
 from gateway.api.errors import KeysUnusable
 from gateway.api.options import ApiOptions
@@ -15,6 +14,7 @@ from gateway.api.responses import one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, NoParameters, Shape, Text, refused
 from gateway.api.tree_refusals import tree_refusals
+from gateway.audit.changes import AuditedChanges
 from gateway.auth.matrix import Action
 from gateway.http.access_log import note_lookup
 from gateway.keys.sealing import SealBroken

@@ -8,7 +8,6 @@ from starlette.responses import Response
 
 from cache.oci.errors import NameInvalid
 from cache.oci.names import RepositoryName
-from gateway.api.audited import AuditedChanges
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Conflicting, ResourceUnknown, ValuesRefused
 from gateway.api.options import ApiOptions
@@ -16,6 +15,7 @@ from gateway.api.places import DeletedPlace, FoundRepository, Places
 from gateway.api.responses import accepted, one, page, restorable, window_of
 from gateway.api.routing import BASE, Call, Route
 from gateway.api.shapes import IdListShape, NoParameters, Shape, Text, refused
+from gateway.audit.changes import AuditedChanges
 from gateway.auth.matrix import Action
 from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.directory.places import ProjectPlace
@@ -119,7 +119,7 @@ class RepositoryChanges:
             raise _reserved() from error
         except MoveRefused as error:
             raise Conflicting(str(error)) from error
-        self._audited.moved(call, moved)
+        self._audited.moved(call, moved.kind, moved.old, moved.new)
         return await self._present(found.stored.id, destination)
 
     async def list_deleted(self, call: Call[DeletedListShape]) -> Response:
@@ -146,6 +146,7 @@ class RepositoryChanges:
             raise _reserved() from error
         except RestoreRefused as error:
             raise Conflicting(str(error)) from error
+        self._audited.restored(call, restored.path)
         return one(self._documents.repository(restored, gone.project.project, manages=True))
 
     async def _find(self, call: Call[Any]) -> FoundRepository:

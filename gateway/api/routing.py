@@ -14,7 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.shapes import Shape
-from gateway.auth.principal import Principal
+from gateway.audit.changes import Author
+from gateway.audit.event import Surface
+from gateway.auth.principal import Principal, describe
+from gateway.http.access_log import identity_of
 
 S = TypeVar("S", bound=Shape)
 
@@ -34,6 +37,14 @@ class Call(Generic[S]):
     principal: Principal
     path: Mapping[str, str]
     parameters: S
+
+    @property
+    def author(self) -> Author:
+        """Who makes the request."""
+        client, principal = self.request.client, self.principal
+        request_id, _ = identity_of(self.request.scope)
+        host = client.host if client else None
+        return Author(Surface.REST, describe(principal), principal.name or None, host, request_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from starlette.responses import Response
 
 from cache.oci.digest import Digest
 from cache.oci.errors import ManifestUnknown
-from gateway.api.audited import AuditedChanges
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Conflicting, ResourceUnknown
 from gateway.api.options import ApiOptions
@@ -16,6 +15,7 @@ from gateway.api.responses import one, page, restorable, window_of
 from gateway.api.routing import BASE, Call, Route
 from gateway.api.shapes import Blank, IdListShape, NoParameters, Shape, Text, refused
 from gateway.api.tags import ONE, find_repository, tag_of
+from gateway.audit.changes import AuditedChanges
 from gateway.auth.matrix import Action
 from gateway.namespaces.errors import RestoreRefused
 from gateway.namespaces.expiry import parse_as_of
@@ -114,11 +114,12 @@ class TagChanges:
         moment = None if wanted.at is None else parse_as_of(wanted.at, self._clock())
         guard = await self._places.guard(call.principal, found.project)
         try:
-            await self._native.administration.restore_tag(
+            restored = await self._native.administration.restore_tag(
                 found.stored, tag, call.principal.name, digest=digest, moment=moment, guard=guard
             )
         except RestoreRefused as error:
             raise Conflicting(str(error)) from error
+        self._audited.restored(call, found.stored.path, tag, restored)
         details = await self._native.inventory.tag(found.stored.id, tag)
         if details is None:
             raise ResourceUnknown(TAG)

@@ -9,12 +9,12 @@ from pydantic import Field
 from starlette.responses import Response
 
 from gateway.api.account_documents import AccountDocuments, is_administrator
-from gateway.api.audited import AuditedChanges
 from gateway.api.errors import Conflicting, Forbidden, ParametersInvalid, ResourceUnknown, ValuesRefused
 from gateway.api.options import ApiOptions
 from gateway.api.responses import no_content, one, page, window_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, Flag, ListShape, NoParameters, SearchText, Shape, Text, is_id, parse_id_cursor
+from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
 from gateway.audit.told import tell_user
 from gateway.auth.passwords import hash_password

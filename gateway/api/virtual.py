@@ -1,11 +1,11 @@
 """The resources of virtual registries, which share their places and their caches."""
 
-from gateway.api.audited import AuditedChanges
 from gateway.api.options import ApiOptions
 from gateway.api.places import Places
 from gateway.api.virtual_places import VirtualPlaces
 from gateway.api.virtual_registries import VirtualRegistryRoutes
 from gateway.api.virtual_upstreams import VirtualUpstreamRoutes
+from gateway.audit.changes import AuditedChanges
 from gateway.maintenance.virtual_caches import VirtualCaches
 from gateway.services import Services
 

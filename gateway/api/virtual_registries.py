@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from pydantic import Field
 from starlette.responses import Response
 
-from gateway.api.audited import AuditedChanges
 from gateway.api.documents import moment
 from gateway.api.errors import ResourceUnknown
 from gateway.api.responses import no_content, one
@@ -20,6 +19,7 @@ from gateway.api.virtual_places import (
     require_some,
     virtual_refusals,
 )
+from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
 from gateway.maintenance.virtual_caches import VirtualCaches
 from gateway.namespaces.virtual_registry import (

@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 from starlette.responses import Response
 
 from cache.index.entries import CacheEntry
-from gateway.api.audited import AuditedChanges
 from gateway.api.documents import moment
 from gateway.api.errors import ResourceUnknown
 from gateway.api.options import ApiOptions
@@ -15,6 +14,7 @@ from gateway.api.routing import Call, Route
 from gateway.api.shapes import NoParameters, PageShape, SearchText, Shape, Text, refused
 from gateway.api.virtual_places import FoundUpstream, VirtualPlaces, require_some, virtual_refusals
 from gateway.api.virtual_registries import BASE, OF_GROUP, ONE, Description, Name, share_document
+from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
 from gateway.maintenance.virtual_caches import EntryName, VirtualCaches
 from gateway.namespaces.virtual_registry import (

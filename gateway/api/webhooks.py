@@ -11,7 +11,6 @@ from typing import Any
 import structlog
 from starlette.responses import Response
 
-from gateway.api.audited import AuditedChanges
 from gateway.api.documents import moment
 from gateway.api.errors import Forbidden, KeysUnusable, ParametersInvalid, ResourceUnknown, Unprocessable, ValuesRefused
 from gateway.api.options import ApiOptions
@@ -21,6 +20,7 @@ from gateway.api.responses import no_content, one, page, page_of, window_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import ListShape, NoParameters, is_id
 from gateway.api.webhook_shapes import ServerWebhookShape, WebhookEventListShape, WebhookShape
+from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
 from gateway.auth.matrix import Action
 from gateway.db.webhook_deliveries import Delivery

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from starlette.responses import Response
 
+from gateway.audit.changes import AuditedChanges
+from gateway.audit.event import EventKind, Subject
 from gateway.auth.matrix import Action
 from gateway.namespaces.cleanup_policy import AGES, KEPT_NUMBERS, Cadence, CleanupPolicy, check_policy
 from gateway.namespaces.cleanup_rule import CleanupRuleInvalid
@@ -76,6 +78,7 @@ class CleanupSettings:
     def __init__(self, services: Services, pages: Pages) -> None:
         self._services = services
         self._policies = services.native.policies
+        self._audited = AuditedChanges(services.audit)
         self._pages = pages
         self._places = PagePlaces(services)
 
@@ -103,6 +106,7 @@ class CleanupSettings:
         except CleanupRuleInvalid as error:
             problem = sentence(f"{_FIELDS.get(error.parameter, error.parameter)}: {error.reason}")
             return await self._show(visit, page, wanted, problem=problem)
+        self._audited.changed(visit, EventKind.UPDATE, Subject.CLEANUP_POLICY, page.path)
         return self._pages.lead(visit, f"/{page.path}/-/settings/packages_and_registries?saved=yes")
 
     async def _preview(self, page: ProjectPage, policy: CleanupPolicy) -> Preview:

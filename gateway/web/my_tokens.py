@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
+from gateway.audit.changes import AuditedChanges
+from gateway.audit.event import EventKind, Subject
+from gateway.audit.told import name_token, tell_token
 from gateway.db.token_lists import TokenFilter, TokenOrder
 from gateway.db.windows import ListWindow
 from gateway.inspection.place_finder import PlaceUnknown
@@ -58,6 +61,7 @@ class MyTokens:
     def __init__(self, services: Services, pages: Pages) -> None:
         self._tokens = services.personal_tokens
         self._clock = services.clock
+        self._audited = AuditedChanges(services.audit)
         self._pages = pages
 
     @property
@@ -84,6 +88,7 @@ class MyTokens:
         except TreeError as error:
             again = _Wanted(wanted.name, wanted.expires, wanted.scopes, sentence(str(error)))
             return await self._list(visit, again, status=_INVALID)
+        self._note(visit, EventKind.CREATE, made.token, after=tell_token(made.token))
         return await self._list(visit, _Wanted(), made=_Shown(made.token, made.secret))
 
     async def ask_to_revoke(self, visit: Visit) -> Response:
@@ -93,8 +98,14 @@ class MyTokens:
 
     async def revoke(self, visit: Visit) -> Response:
         """End a token."""
-        await self._tokens.revoke((await self._own(visit)).id)
+        token = await self._own(visit)
+        await self._tokens.revoke(token.id)
+        self._note(visit, EventKind.DELETE, token, before=tell_token(token))
         return self._pages.lead(visit, f"{TOKENS}?revoked=yes")
+
+    def _note(self, visit: Visit, kind: EventKind, token: PersonalToken, **told: str) -> None:
+        owner = visit.require_user().name
+        self._audited.changed(visit, kind, Subject.PERSONAL_TOKEN, owner, name_token(token), **told)
 
     async def _own(self, visit: Visit) -> PersonalToken:
         """The token of an id, if it is the visitor's. Raises SignInNeeded, PlaceUnknown."""

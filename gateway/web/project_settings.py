@@ -5,6 +5,9 @@ from dataclasses import replace
 
 from starlette.responses import Response
 
+from gateway.audit.changes import AuditedChanges
+from gateway.audit.event import Subject
+from gateway.audit.told import tell_project
 from gateway.auth.matrix import Action
 from gateway.namespaces.errors import TreeError
 from gateway.namespaces.node import Visibility
@@ -36,6 +39,7 @@ class ProjectSettings:
 
     def __init__(self, services: Services, pages: Pages) -> None:
         self._services = services
+        self._audited = AuditedChanges(services.audit)
         self._pages = pages
         self._places = PagePlaces(services)
 
@@ -64,9 +68,12 @@ class ProjectSettings:
             return replace(project, visibility=visibility, registry=registry)
 
         try:
-            await self._services.native.update_project(page.place.project.id, change)
+            changed = await self._services.native.update_project(page.place.project.id, change)
         except TreeError as error:
             return self._show(visit, page, change(page.place.project), sentence(str(error)), _INVALID)
+        if changed != page.place.project:
+            told = tell_project(page.place.project), tell_project(changed)
+            self._audited.updated(visit, Subject.PROJECT, changed.path, *told)
         return self._pages.lead(visit, f"/{page.path}/edit?saved=yes")
 
     def _show(self, visit: Visit, page: ProjectPage, chosen: Project, problem: str, status: int) -> Response:

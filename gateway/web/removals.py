@@ -9,10 +9,10 @@ from starlette.responses import Response
 from cache.oci.digest import Digest
 from cache.oci.errors import Denied, DigestInvalid, ManifestUnknown
 from cache.oci.names import Tag
+from gateway.audit.changes import AuditedChanges
 from gateway.auth.matrix import Action
 from gateway.db.windows import ListWindow
 from gateway.services import Services
-from gateway.web.audited import note_repository_deletion, note_tag_deletion
 from gateway.web.errors import PageError, PageUnknown
 from gateway.web.page_places import PagePlaces, RepositoryPage, tag_of
 from gateway.web.pages import Pages
@@ -25,7 +25,7 @@ MOST_TAGS = 200
 DELETED_SHOWN = 100
 """Deleted repositories that a page shows, the latest ones made first."""
 
-_INVALID = 422
+_DONE, _INVALID = 200, 422
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Removals:
     def __init__(self, services: Services, pages: Pages) -> None:
         self._services = services
         self._administration = services.native.administration
+        self._audited = AuditedChanges(services.audit)
         self._pages = pages
         self._places = PagePlaces(services)
 
@@ -91,9 +92,10 @@ class Removals:
             wanted = Digest.parse(digest) if digest else None
         except DigestInvalid as error:
             raise PageError("The form names no digest. Nothing was changed.") from error
-        await self._administration.restore_tag(
+        restored = await self._administration.restore_tag(
             page.stored, tag, visit.principal.name, digest=wanted, moment=None, guard=page.guard
         )
+        self._audited.restored(visit, page.path, tag, restored)
         return self._pages.lead(visit, f"{page.address}/tags/{tag}?restored=yes")
 
     async def ask_to_delete(self, visit: Visit) -> Response:
@@ -108,7 +110,7 @@ class Removals:
             return await self._ask_to_delete(visit, page, "What you typed is not the path of the repository.", _INVALID)
         level = await self._places.finder.level(visit.principal, page.project.place)
         await self._administration.delete_repository(page.stored, visit.principal.name, level)
-        note_repository_deletion(self._services.audit, visit, page.path)
+        self._audited.deleted(visit, _DONE, page.path)
         return self._pages.lead(visit, f"{page.project.registry_path}/deleted?deleted={page.stored.id}")
 
     async def deleted(self, visit: Visit) -> Response:
@@ -134,6 +136,7 @@ class Removals:
         if found is None or found.project_id != page.place.project.id:
             raise PageUnknown("there is no such deleted repository")
         restored = await self._administration.restore_repository(id, found.project_id)
+        self._audited.restored(visit, restored.path)
         return self._pages.lead(visit, f"{page.registry_path}/{restored.id}?restored=yes")
 
     async def _ask_to_delete(self, visit: Visit, page: RepositoryPage, problem: str, status: int) -> Response:
@@ -158,7 +161,7 @@ class Removals:
             return Removal(tag.text, "There is no such tag any more.")
         except Denied as error:
             return Removal(tag.text, str(error.detail or error.message))
-        note_tag_deletion(self._services.audit, visit, page.path, tag.text, str(deleted.digest))
+        self._audited.deleted(visit, _DONE, page.path, tag, deleted.digest)
         return Removal(tag.text, kept_until=deleted.kept_until)
 
 

@@ -7,6 +7,9 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from cache.oci.errors import RegistryError
+from gateway.audit.changes import AuditedChanges
+from gateway.audit.event import Subject
+from gateway.audit.told import tell_user
 from gateway.auth.authenticator import CLIENT_ADDRESS, WRONG, peer_of
 from gateway.auth.passwords import hash_password
 from gateway.auth.refused_logins import LoginDelayed, LoginRefused
@@ -44,6 +47,7 @@ class SignInPages:
 
     def __init__(self, services: Services, pages: Pages, cookies: Cookies) -> None:
         self._services = services
+        self._audited = AuditedChanges(services.audit)
         self._pages = pages
         self._cookies = cookies
 
@@ -126,7 +130,8 @@ class SignInPages:
                 visit, "password.html", "Error: change your password", status=_INVALID, problem=problem
             )
         password_hash = await asyncio.to_thread(hash_password, form.one("new_password"))
-        _, changed = await self._services.users.update(user.id, UserChanges(password_hash=password_hash))
+        before, changed = await self._services.users.update(user.id, UserChanges(password_hash=password_hash))
+        self._audited.updated(visit, Subject.USER, changed.name, tell_user(before), tell_user(changed))
         await self._services.web_sessions.end_all(user.id)
         session = await self._services.web_sessions.begin(changed)
         response = self._pages.lead(visit, f"{ACCOUNT}?changed=password")

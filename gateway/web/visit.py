@@ -6,8 +6,11 @@ from urllib.parse import urlencode
 
 from starlette.requests import Request
 
-from gateway.auth.principal import Principal
+from gateway.audit.changes import Author
+from gateway.audit.event import Surface
+from gateway.auth.principal import Principal, describe
 from gateway.directory.web_sessions import OpenSession
+from gateway.http.access_log import identity_of
 from gateway.namespaces.user import User
 from gateway.web.errors import PageUnknown, SignInNeeded
 from gateway.web.forms import Form, parse_form, token_of
@@ -50,6 +53,13 @@ class Visit:
     def address(self) -> str | None:
         """The address of the client, where it is known."""
         return self.request.client.host if self.request.client else None
+
+    @property
+    def author(self) -> Author:
+        """Who visits, as events of the audit log name it."""
+        request_id, _ = identity_of(self.request.scope)
+        principal = self.principal
+        return Author(Surface.PAGES, describe(principal), principal.name or None, self.address, request_id)
 
     def require_user(self) -> User:
         """The user who is signed in. Raises SignInNeeded."""

@@ -5,11 +5,11 @@ from typing import Any
 
 from graphql import GraphQLError
 
-from gateway.api.audited import AuditedChanges
 from gateway.api.errors import ApiError, ValuesRefused
 from gateway.api.graphql.groups import GraphqlCall, GroupNode, find_group, policy_node, setting_node
 from gateway.api.proxy_settings import SECRET_LIMIT, change_settings
 from gateway.api.tree_refusals import tree_refusals
+from gateway.audit.changes import AuditedChanges
 from gateway.auth.matrix import Action
 from gateway.maintenance.proxy_settings import ProxyChange, ProxySettings
 from gateway.namespaces.group import Group

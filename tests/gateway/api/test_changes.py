@@ -87,6 +87,8 @@ async def test_a_deletion_tells_how_it_is_taken_back(rest: Rest) -> None:
     assert url.startswith(f"{URL}/api/v4/projects/")
     restored = await rest.call("POST", url.removeprefix(f"{URL}/api/v4"))
     assert restored.status == 200 and await pulls(rest, NAME) == 200
+    [noted] = rest.noted(EventKind.RESTORE)
+    assert (noted.subject, noted.path, noted.tag, noted.user) == (Subject.TAG, NAME, "v1", "maintainer")
 
 
 @pytest.mark.parametrize(("who", "status"), [("reporter", 403), ("stranger", 404), (None, 401)])
@@ -145,6 +147,9 @@ async def test_a_tag_is_restored_to_what_it_pointed_to(rest: Rest) -> None:
     ):
         answer = await rest.send_json("POST", f"{path}/tags/v1/restore", wanted)
         assert answer.status == status and words in answer.body.decode(), wanted
+    assert [(event.path, event.tag, event.digest) for event in rest.noted(EventKind.RESTORE)][1:] == [
+        (NAME, "v1", second)
+    ]
     assert (await rest.call("POST", f"{path}/tags/never/restore")).status == 409
     assert (await rest.call("POST", f"{path}/tags/v1/restore", who="reporter")).status == 403
 

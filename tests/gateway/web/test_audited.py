@@ -1,0 +1,146 @@
+"""The audit log: every form of the pages that changes something leaves its event there, as the REST API does."""
+
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from gateway.audit.event import AuditEvent, Surface
+from gateway.audit.file import AuditQuery, read_events
+from tests.gateway.api.rest import AUDIT
+
+from .browsing import PASSWORD, Fields, Site, open_site
+from .listing import every_route
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TOKENS = "/-/profile/personal_access_tokens"
+REGISTRY = "/team/app/container_registry"
+NEW = "another password"
+ONE = "/{project:path}/container_registry/{id}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A form that somebody sends. `path`: with `<TABLE>` for the id of the row that was made last. `told`: the event
+    that is to be there then, as `words_of` writes it; empty where the form changes nothing that is told."""
+
+    route: str
+    path: str
+    fields: Fields
+    told: str
+    who: str = "maintainer"
+
+
+STEPS = [
+    Step(
+        "/{project:path}/edit",
+        "/team/app/edit",
+        [("visibility", "private"), ("container_registry_access_level", "private")],
+        "project_update team/app: registry enabled -> registry private",
+    ),
+    Step(
+        "/{project:path}/-/settings/packages_and_registries",
+        "/team/app/-/settings/packages_and_registries",
+        [("cadence", "7d"), ("name_regex_delete", "x")],
+        "cleanup policy_update team/app",
+    ),
+    Step(TOKENS, TOKENS, [("name", "x"), ("scope", "api")], "personal token_create maintainer x: None -> api"),
+    Step(
+        f"{TOKENS}/{{id}}/revoke", f"{TOKENS}/<personal_tokens>/revoke", [], "personal token_delete maintainer x: api"
+    ),
+    Step(f"{ONE}/remove_tags", f"{REGISTRY}/<repositories>/remove_tags", [("tag", "v1")], ""),
+    Step(
+        f"{ONE}/remove_tags",
+        f"{REGISTRY}/<repositories>/remove_tags",
+        [("tag", "v1"), ("confirmed", "yes")],
+        "tag_delete team/app/web:v1: sha256 -> None",
+    ),
+    Step(
+        f"{ONE}/tags/{{tag}}/restore",
+        f"{REGISTRY}/<repositories>/tags/v1/restore",
+        [],
+        "tag_restore team/app/web:v1: None -> sha256",
+    ),
+    Step(f"{ONE}/delete", f"{REGISTRY}/<repositories>/delete", [("confirmation", "wrong")], ""),
+    Step(
+        f"{ONE}/delete",
+        f"{REGISTRY}/<repositories>/delete",
+        [("confirmation", "team/app/web")],
+        "repository_delete team/app/web",
+    ),
+    Step(f"{ONE}/restore", f"{REGISTRY}/<repositories>/restore", [], "repository_restore team/app/web"),
+    Step(
+        "/-/profile/password",
+        "/-/profile/password",
+        [
+            ("current_password", PASSWORD),
+            ("new_password", "another password"),
+            ("repeated_password", "another password"),
+        ],
+        "user_update reporter",
+        "reporter",
+    ),
+]
+"""Forms in an order in which each can be sent."""
+
+SESSIONS = {"/users/sign_in", "/users/sign_out", "/users/sign_out_everywhere"}
+"""Forms that change sessions alone, which are in the log of requests."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    async with open_site(tmp_path_factory.mktemp("site") / "data") as site:
+        await site.rest.surface.push_image("team/app/web", "v1")
+        yield site
+
+
+def events(site: Site) -> Sequence[AuditEvent]:
+    """What pages have left in the audit log, in its order."""
+    site.rest.services.audit.flush()
+    path = site.rest.services.folder.data / AUDIT
+    written = [one.event for one in read_events(path, AuditQuery(), None, 1000)]
+    return [event for event in written if event.surface is Surface.PAGES]
+
+
+def words_of(event: AuditEvent) -> str:
+    """What an event says, without numbers, digests and times, in one line."""
+    named = f"{event.subject.value}_{event.event.value} {event.path}" + (f":{event.tag}" if event.tag else "")
+    target = "" if event.target is None else " " + re.sub(r"^\d+ \((.*)\)$", r"\1", event.target)
+    ends = ["None" if end is None else end for end in event.ends]
+    changed = f": {' -> '.join(ends)}" if ends != ["None", "None"] else ""
+    return re.sub(r"sha256:\w+", "sha256", named + target + changed)
+
+
+def latest(folder: Path, path: str) -> str:
+    """A path with the ids of the rows that were made last."""
+    with closing(sqlite3.connect(folder / "gateway.db")) as connection:
+        return re.sub(
+            r"<(\w+)>", lambda found: str(connection.execute(f"SELECT max(id) FROM {found[1]}").fetchone()[0]), path
+        )
+
+
+async def test_the_steps_name_every_form() -> None:
+    forms = {route.pattern for route in every_route() if route.method != "GET"}
+    assert {step.route for step in STEPS} == forms - SESSIONS
+
+
+async def test_every_change_leaves_its_event_and_nothing_else_does(site: Site) -> None:
+    browsers = {who: await site.browser(who) for who in {step.who for step in STEPS}}
+    for step in STEPS:
+        before = len(events(site))
+        path = latest(site.rest.services.folder.data, step.path)
+        answer = await browsers[step.who].post(path, step.fields)
+        left = events(site)[before:]
+        assert answer.status in ((200, 303) if step.told else (200, 422)), (step, answer.body)
+        told = [words_of(event) for event in left]
+        assert len(told) == bool(step.told), (step, told)
+        assert all(words.startswith(step.told) for words in told), (step, told)
+        for event in left:
+            assert (event.user, event.request_id, event.who) == (step.who, "tests", f"user {step.who!r}")
+            assert event.client is not None
