@@ -25,7 +25,7 @@ from gateway.auth.principal import describe
 from gateway.http.access_log import identity_of
 from gateway.inspection.figures import PullFigures
 from gateway.inspection.group_images import GroupImage, GroupImages, read_cursor, write_cursor
-from gateway.maintenance.group_cache import EvictedImage, GroupCache
+from gateway.maintenance.group_cache import PURGED, EvictedImage, GroupCache
 from gateway.maintenance.purge_requests import CachePurge, PurgeRequests
 from gateway.maintenance.refresh import refresh_tag
 from gateway.namespaces.locate import canonical_name
@@ -178,8 +178,7 @@ class GroupCaches:
         key, cache = image_key(location, reference, self._services.upstreams), self._cache
         if not await asyncio.to_thread(cache.knows, group.id, key):
             raise ResourceUnknown(IMAGE)
-        reason = f"{describe(call.principal)} purged it for group {group.path!r}"
-        evicted = await asyncio.to_thread(cache.evict, group.id, key, reason)
+        evicted = await asyncio.to_thread(cache.evict, group.id, key, PURGED)
         self._audited.evicted(call, Subject.REPOSITORY, canonical_name(location), reference)
         return one(_evicted_document(evicted))
 

@@ -9,7 +9,6 @@ import typer
 
 from gateway import known_registries
 from gateway.cli import folder
-from gateway.cli.client_files import Client, ClientRoute, ClientUnsupported, ServerUrl, client_file
 from gateway.cli.gitlab_variables import WHERE, GitlabOptions, gitlab_variables, read_secret
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused, complain
@@ -17,10 +16,11 @@ from gateway.cli.registry_address import registry_url
 from gateway.cli.session import Session, with_session
 from gateway.data_folder import announced_server
 from gateway.db import groups
+from gateway.inspection.client_files import Client, ClientRoute, ClientUnsupported, ServerUrl, client_file
 from gateway.namespaces.group import DEFAULT_UPSTREAM
 from gateway.processes.urls import configured_urls
-from gateway.settings.tables import ListenerSettings, Settings, VirtualHostSettings
-from gateway.v2.root_selection import url_with_host
+from gateway.settings.tables import Settings
+from gateway.wiring.reach import pull_addresses
 
 app = plain_app()
 
@@ -81,14 +81,11 @@ def _route(settings: Settings, group: str, upstream: str) -> ClientRoute:
     if upstream not in settings.upstreams:
         known = ", ".join(sorted(settings.upstreams))
         raise Refused(f"upstream {upstream!r} is not configured: configured are {known}; add it, or give --upstream")
-    main, *listeners = _running_urls(settings) or configured_urls(settings)
-    roots: list[tuple[str, ListenerSettings | VirtualHostSettings]] = []
-    roots += zip(listeners, settings.listener, strict=True)
-    roots += [(url_with_host(main, host.name), host) for host in settings.virtual_host]
-    found = [url for url, root in roots if (root.group, root.upstream) == (group, upstream)]
+    urls = _running_urls(settings) or configured_urls(settings)
+    address = pull_addresses(settings, urls).get((group, upstream))
     return ClientRoute(
-        main=_server_url(main),
-        root=_server_url(found[0]) if found else None,
+        main=_server_url(urls[0]),
+        root=None if address is None else _server_url(address),
         group=group,
         upstream=upstream,
         by_ns=group == settings.ns_group,

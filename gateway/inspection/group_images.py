@@ -23,8 +23,9 @@ from cache.store.filesystem import FilesystemStore
 from cache.values import ImageKey, Source
 from gateway.db.windows import COUNTED, ListPart
 from gateway.inspection.cached_content import CacheView, ContentReport
-from gateway.inspection.explain import report_content
+from gateway.inspection.explain import Explanation, explain, report_content
 from gateway.inspection.figures import PullFigures, figures
+from gateway.inspection.verdicts import GateVerdict, explain_gate
 from gateway.namespaces.group import Group
 from gateway.namespaces.locate import ProxiedLocation
 from gateway.services import Services
@@ -83,6 +84,22 @@ class GroupImages:
         sources = self._sources(group)
         found = self._lists.find(group.id, image) if image.source in sources else None
         return None if found is None else self._reported(group, sources, [found])[0]
+
+    def explain(self, location: ProxiedLocation, image: ImageKey) -> Explanation:
+        """Explain how the next pull of a tag or digest below a group would be served, and why."""
+        return explain(self._view(), location, image)
+
+    def judged(self, group: Group, limit: int) -> list[tuple[GroupImage, GateVerdict]]:
+        """The tags and digests that a group pulled last, with what its gate says of the next pull of each."""
+        window, view = TenantWindow(limit, order=TenantOrder.LAST_PULL, descending=True), self._view()
+        judged: list[tuple[GroupImage, GateVerdict]] = []
+        for row in self.page(group, window, counted=False).rows:
+            reference = row.used.image.reference or row.used.digest
+            verdict = explain_gate(
+                row.location, row.used.image.source, reference, view.admin, view.store.read_bytes, view.now
+            )
+            judged.append((row, verdict))
+        return judged
 
     def saved(self, group: Group, first: date, last: date) -> tuple[PullFigures, list[SavedDay]]:
         """What a group pulled from one day to another, in all, and by the day; days without pulls are left out."""

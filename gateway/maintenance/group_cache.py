@@ -22,6 +22,10 @@ from cache.values import ImageKey
 from gateway.maintenance.evict import evict_images, plan_evictions
 from gateway.services import Services
 
+PURGED = "an owner of a group that pulled it purged it"
+"""What explanations show later of an eviction on request. All whom the source serves may read it, so that it names
+nobody: the audit log does."""
+
 ABSENT_SECONDS = 24 * 3600.0
 """Seconds after the last pull of an image of which nothing is cached any more until its pulls are forgotten."""
 

@@ -18,7 +18,7 @@ from gateway.db import cache_purges, groups, image_ttl_policies
 from gateway.db.cache_purges import CachePurge
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
-from gateway.maintenance.group_cache import EvictedImage, ExpiredImage, GroupCache
+from gateway.maintenance.group_cache import PURGED, EvictedImage, ExpiredImage, GroupCache
 from gateway.namespaces.group import Group
 from gateway.namespaces.image_ttl import ImageTtlPolicy
 
@@ -64,11 +64,10 @@ class GroupPurger:
         images = await asyncio.to_thread(self._cache.images_of, purge.group_id, purge.requested_at)
         total = len(images) if purge.images is None else max(purge.images, len(images))
         purge = replace(purge, images=total, purged=total - len(images))
-        reason = f"the cache of its group was purged by {purge.who}"
         await self._store(purge)
         stored_at = time.monotonic()
         for image in images:
-            evicted = await asyncio.to_thread(self._cache.evict, purge.group_id, image, reason)
+            evicted = await asyncio.to_thread(self._cache.evict, purge.group_id, image, PURGED)
             purge = replace(
                 purge,
                 purged=purge.purged + 1,

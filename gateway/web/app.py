@@ -16,6 +16,7 @@ from gateway.inspection.place_finder import PlaceUnknown
 from gateway.server.client_connection import note_accepted
 from gateway.services import Services
 from gateway.web.cleanup_settings import CleanupSettings
+from gateway.web.client_files_page import ClientFilesPage
 from gateway.web.cookies import Cookies
 from gateway.web.errors import (
     RENDERED,
@@ -34,6 +35,9 @@ from gateway.web.my_tokens import MyTokens
 from gateway.web.options import WebOptions
 from gateway.web.pages import Pages
 from gateway.web.project_settings import ProjectSettings
+from gateway.web.proxy_changes import ProxyChanges
+from gateway.web.proxy_pages import ProxyPages
+from gateway.web.proxy_savings import ProxySavings
 from gateway.web.removals import Removals
 from gateway.web.routes import PageRoute, PageTable
 from gateway.web.sign_in import SignInPages, sign_in_path
@@ -59,6 +63,10 @@ def page_table(services: Services, pages: Pages, cookies: Cookies) -> PageTable:
         ProjectSettings(services, pages),
         CleanupSettings(services, pages),
         Removals(services, pages),
+        ProxyPages(services, pages),
+        ProxyChanges(services, pages),
+        ProxySavings(services, pages),
+        ClientFilesPage(services, pages),
         TagPages(services, pages),
         tree,
     )

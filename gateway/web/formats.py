@@ -45,6 +45,16 @@ def utc(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def capitalize_first(text: str) -> str:
+    """A text whose first letter is a capital; the others stay, as in names."""
+    return text[:1].upper() + text[1:]
+
+
+def percent(share: float | None) -> str:
+    """A share in per cent: `97.3 %`; for None that there is none."""
+    return "no pulls" if share is None else f"{share * 100:.1f} %"
+
+
 def plural(count: int, noun: str, many: str = "") -> str:
     """A number with its noun: `1 tag`, `2 tags`."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"

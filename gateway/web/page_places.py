@@ -7,7 +7,9 @@ from gateway.auth.matrix import Action
 from gateway.auth.protection import TagGuard
 from gateway.db.repositories import StoredRepository
 from gateway.directory.places import GroupPlace, Place, ProjectPlace
-from gateway.inspection.place_finder import PlaceFinder, PlaceUnknown, sought_path
+from gateway.inspection.place_finder import PlaceFinder, PlaceMoved, PlaceUnknown, sought_path
+from gateway.namespaces.group import Group
+from gateway.namespaces.paths import proxied_name
 from gateway.namespaces.project import RegistryAccess
 from gateway.namespaces.reach import PullReach
 from gateway.registry.native import NativeRepository
@@ -74,6 +76,32 @@ class RepositoryPage:
         return f"It is protected by a rule: {rule.delete.who} may delete it."
 
 
+@dataclass(frozen=True, slots=True)
+class ProxyPage:
+    """A group whose dependency proxy is on. `owns`: whether the visitor may purge its cache; `pins`: whether
+    the visitor may keep content from eviction, which is content that other groups pull, too."""
+
+    group: Group
+    owns: bool
+    pins: bool
+
+    @property
+    def address(self) -> str:
+        """The address of the page with the images."""
+        return f"/groups/{self.group.path}/-/dependency_proxy"
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of images that are pulled through the group, after the registry's name."""
+        return proxied_name(self.group.path, "").rstrip("/")
+
+
+class ProxyDisabled(PageError):
+    """The dependency proxy of a group is off."""
+
+    status, title = 404, "The dependency proxy of this group is off"
+
+
 class RegistryDisabled(PageError):
     """The registry of a project is disabled, which is told to whoever may enable it."""
 
@@ -127,6 +155,18 @@ class PagePlaces:
     async def group(self, visit: Visit) -> tuple[GroupPlace, PullReach]:
         """The group of a path that a visitor may know of, with the reach of the visitor's pulls."""
         return await self.finder.group(sought_path(visit.place["group"]), visit.principal)
+
+    async def proxy(self, visit: Visit, action: Action = Action.PULL) -> ProxyPage:
+        """The group of a path, whose dependency proxy is on, and to which a visitor may do something."""
+        place, _ = await self.group(visit)
+        group = place.group
+        await self.finder.require(visit.principal, action, place, self._services.clock())
+        if action is not Action.PULL and visit.place["group"].lower() != group.path:
+            raise PlaceMoved(f"nothing is changed by an old path: the group is {group.path!r} now", group.path)
+        if not group.proxy_enabled:
+            raise ProxyDisabled("Owners of the group turn it on. Until then nothing is pulled through it.")
+        is_administrator = visit.user is not None and visit.user.admin
+        return ProxyPage(group, await self.may(visit, Action.OWN, place), is_administrator)
 
     async def may(self, visit: Visit, action: Action, place: Place) -> bool:
         """Whether a visitor may do something at a place."""

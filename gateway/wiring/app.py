@@ -48,7 +48,7 @@ from gateway.wiring.from_settings import api_options, ops_options, rate_options,
 from gateway.wiring.group_caches import purging
 from gateway.wiring.lifespan import open_services
 from gateway.wiring.native import collecting, logging_commands, scrubbing_native, sweeping_uploads
-from gateway.wiring.reach import open_proxy_allowed, own_hosts
+from gateway.wiring.reach import open_proxy_allowed, own_hosts, pull_addresses
 from gateway.wiring.upstream_checks import checking_upstreams
 from gateway.wiring.webhooks import telling_webhooks
 
@@ -129,6 +129,8 @@ async def running(
                 settings.registry_url or main_url,
                 settings.names.old_paths,
                 insecure_login=settings.insecure_login,
+                ns_group=settings.ns_group,
+                addresses=pull_addresses(settings, urls),
             ),
         )
         yield [app, *(at_listener(app, number) for number in range(1, len(urls)))]

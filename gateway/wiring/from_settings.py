@@ -1,7 +1,7 @@
 """Values and parts made from the settings, in the types of the packages that use them."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -20,10 +20,11 @@ from cache.store.quarantine import Quarantine
 from gateway.api.options import ApiOptions
 from gateway.api.rate_limits import UNLIMITED, RateOptions
 from gateway.data_folder import CacheFolder
+from gateway.namespaces.group import HUB
 from gateway.ops import MetricsAccess, OpsOptions
 from gateway.registry.uploads import UploadLimits
 from gateway.settings.tables import NameSettings, Settings
-from gateway.web.options import WebOptions
+from gateway.web.options import PullRoot, WebOptions
 from gateway.wiring.reach import on_loopback
 
 MOST_BY_DEFAULT = 4
@@ -103,10 +104,17 @@ def rate_options(settings: Settings) -> RateOptions:
 
 
 def web_options(
-    url: str, registry_url: str, old_paths: timedelta = _OLD_PATHS, *, insecure_login: bool = False
+    url: str,
+    registry_url: str,
+    old_paths: timedelta = _OLD_PATHS,
+    *,
+    insecure_login: bool = False,
+    ns_group: str = HUB,
+    addresses: Mapping[PullRoot, str] | None = None,
 ) -> WebOptions:
-    """Make the options of the pages. `url`, `registry_url`: as for `api_options`."""
-    return WebOptions(url.rstrip("/"), urlsplit(registry_url).netloc, old_paths, insecure_login)
+    """Make the options of the pages. `url`, `registry_url`: as for `api_options`; `addresses`: see `pull_addresses`."""
+    registry = urlsplit(registry_url).netloc
+    return WebOptions(url.rstrip("/"), registry, old_paths, insecure_login, ns_group, addresses or {})
 
 
 def upload_limits(settings: Settings) -> UploadLimits:

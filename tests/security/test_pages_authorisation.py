@@ -20,7 +20,7 @@ from .authorisation import ABSENT, Outcome, Party
 from .kept import Answer, Header, Kept
 from .parties import Groves, plant_all
 from .test_authorisation import Differences, compare
-from .test_rest_authorisation import read_table
+from .test_rest_authorisation import plant_groups, read_table
 from .tree import PASSWORD, run
 
 pytestmark = pytest.mark.long
@@ -41,6 +41,17 @@ ALLOWED = {
     "POST /{project:path}/-/settings/packages_and_registries": 422,
 }
 """The status of an allowed request that is not 200; a form names nothing, so that it changes nothing."""
+
+_PROXY = "/groups/{group:path}/-/dependency_proxy"
+ALLOWED_OF_GROUPS = {
+    f"GET {_PROXY}/image": {200, 404},  # administrators see what nobody has pulled
+    f"POST {_PROXY}/purge": {303, 409},  # once an hour
+    f"POST {_PROXY}/image/refresh": {404},
+    f"POST {_PROXY}/image/evict": {404},
+    f"POST {_PROXY}/image/pin": {303},
+    f"POST {_PROXY}/image/unpin": {303, 400},
+}
+"""The statuses of an allowed request at a group, for an image that nobody has pulled."""
 
 
 @cache
@@ -175,10 +186,42 @@ def test_what_is_ones_own_is_for_who_is_signed_in(rig: Rig) -> None:
     with Kept(rig.server.port) as client:
         stranger = Visitor(client, rig.server, Party("anonymous"))
         for route, right in rights().items():
-            if right in ("self", "group"):
+            if right == "self" or right.startswith("group"):
                 method, path = route.replace("{group:path}", "hidden").replace("{id}", "1").split()
                 answer = stranger.get(path) if method == "GET" else stranger.post(path, [])
                 assert shows(Outcome.LOGIN, route, answer), (route, answer)
+
+
+def test_each_page_of_a_group_is_for_whom_the_table_says(rig: Rig) -> None:
+    secrets, table, asked = run(rig.server.data, plant_groups), read_table(), 0
+    with Kept(rig.server.port) as client:
+        for column in ["anonymous", *(column for column in secrets if column != "blocked")]:
+            party = Party(column, f"grouped-{column}", secrets.get(column, ""))
+            visitor = Visitor(client, rig.server, party)
+            for route, right in rights().items():
+                if not right.startswith("group-"):
+                    continue
+                cells = table.cells["group", "pull" if right == "group-pull" else "own"]
+                for (row, of), outcome in cells.items():
+                    if of != column:
+                        continue
+                    answer = of_group(visitor, route, f"grouped-in-{row}")
+                    if right == "group-pin" and column == "owner" and outcome is Outcome.YES:
+                        outcome = Outcome.DENIED
+                    if party.anonymous and outcome is not Outcome.YES:
+                        outcome = Outcome.LOGIN
+                    allowed = outcome is Outcome.YES and answer.status in ALLOWED_OF_GROUPS.get(route, {200})
+                    assert allowed or shows(outcome, route, answer), (route, row, column, outcome, answer)
+                    asked += 1
+    assert asked > 300
+
+
+def of_group(visitor: Visitor, route: str, group: str) -> Answer:
+    """The response to a request for a page of a group, where it names an image that nobody has pulled."""
+    method, path = route.replace("{group:path}", group).split()
+    if method == "POST":
+        return visitor.post(path, [("image", "absent")])
+    return visitor.get(f"{path}?image=absent")
 
 
 def test_the_registry_of_a_group_holds_what_may_be_pulled(rig: Rig) -> None:

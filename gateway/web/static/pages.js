@@ -118,11 +118,14 @@ function watchTypedName(field) {
   check();
 }
 
-document.querySelectorAll("input[data-copy]").forEach(addCopyButton);
+document.querySelectorAll("[data-copy]").forEach(addCopyButton);
 document.querySelectorAll("input[data-focus-key]").forEach(listenForSearchKey);
 document.querySelectorAll("form[data-marks]").forEach(watchMarks);
 document.querySelectorAll("input[data-expected]").forEach(watchTypedName);
 document.querySelectorAll("select[data-submit]").forEach((select) => {
   select.addEventListener("change", () => select.form.requestSubmit());
+});
+document.querySelectorAll("[data-reload]").forEach((section) => {
+  setTimeout(() => location.reload(), 1000 * section.dataset.reload);
 });
 document.querySelector("[data-focus]")?.focus();

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.client_files import Client, ClientRoute, ClientUnsupported, ServerUrl, client_file
+from gateway.inspection.client_files import Client, ClientRoute, ClientUnsupported, ServerUrl, client_file
 from tests.gateway.cli.test_main import Terminal
 
 PLAIN, TLS, LOCAL = "http://mirror.example.com:8080", "https://mirror.example.com", "http://127.0.0.1:8080"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.client_files import Client, ClientRoute, ServerUrl, client_file
 from gateway.doctor.check import Check, Remedy
 from gateway.doctor.fallback import examine_fallback, reaches
+from gateway.inspection.client_files import Client, ClientRoute, ServerUrl, client_file
 from tests.parts.ports import HOST, free_port
 
 HOSTS = ("mirror.example.com:8080", "mirror.example.com:8081")
