@@ -1,7 +1,7 @@
 """Queries of tags of native repositories: each points to one manifest of its repository."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from gateway.db.reviews import ReviewEvent
 from gateway.db.schema import Moment, manifests, pinned_tags, tags
 from gateway.db.storable import SOUGHT_TEXT
 from gateway.db.tag_events import TagChange
-from gateway.db.windows import ListWindow, count, cut, holds
+from gateway.db.windows import ListWindow, count, cut, holds, in_order
 
 
 def _select_names(table: Table) -> Select[Any]:
@@ -141,10 +141,9 @@ async def list_dated(
     """List some tags of a repository by when they last moved, and by their names where that was at once. `after`: the
     tag after which the window begins, instead of a value."""
     query = _searched(repository_id, window.search).add_columns(tags.c.moved_at)
-    columns = (tags.c.moved_at, tags.c.name)
     if after is not None:
-        place = tuple_(literal(after.moved_at, Moment), literal(after.name, SOUGHT_TEXT))
-        query = query.where(tuple_(*columns) < place if window.descending else tuple_(*columns) > place)
+        query = query.where(_comes_after(after, window))
+    columns = (tags.c.moved_at, tags.c.name)
     ordered = query.order_by(*(column.desc() if window.descending else column for column in columns))
     rows = await connection.execute(ordered.limit(window.limit).offset(window.offset or None))
     return [DatedName(name, moved_at) for name, moved_at in rows]
@@ -153,6 +152,17 @@ async def list_dated(
 async def count_all(connection: AsyncConnection, repository_id: int, search: str) -> int:
     """Count the tags of a repository, as `windows.count` does."""
     return await count(connection, _searched(repository_id, search))
+
+
+async def count_after(
+    connection: AsyncConnection, repository_id: int, window: ListWindow, last: str | DatedName
+) -> int:
+    """Count the tags that come after one in the list of a window, as `windows.count` does: after a name in one that
+    `list_window` lists, after a date and name in one of `list_dated`."""
+    query = _searched(repository_id, window.search)
+    if isinstance(last, DatedName):
+        return await count(connection, query.where(_comes_after(last, window)))
+    return await count(connection, in_order(query, tags.c.name, replace(window, after=last)))
 
 
 async def find_details(connection: AsyncConnection, repository_id: int, tag: Tag) -> StoredTag | None:
@@ -226,6 +236,13 @@ async def announce_of(connection: AsyncConnection, repository_id: int, manifest_
 def _searched(repository_id: int, search: str) -> "Select[Any]":
     found = select(tags.c.name).where(tags.c.repository_id == repository_id)
     return found.where(holds(tags.c.name, search)) if search else found
+
+
+def _comes_after(tag: DatedName, window: ListWindow) -> ColumnElement[bool]:
+    """Whether a row comes after a tag in a list by dates."""
+    here = tuple_(tags.c.moved_at, tags.c.name)
+    place = tuple_(literal(tag.moved_at, Moment), literal(tag.name, SOUGHT_TEXT))
+    return here < place if window.descending else here > place
 
 
 def _stored(row: Any) -> StoredTag:

@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Column, ColumnElement, Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.db.dialects import FoldedForLike
+
 T = TypeVar("T")
 
 COUNTED = 10_000
@@ -45,13 +47,25 @@ async def read_part(
     window: ListWindow,
     *,
     counted: bool,
+    rest: Callable[[AsyncConnection, T], Awaitable[int]] | None = None,
 ) -> ListPart[T]:
     """Read a part of a list, and one row more to know whether there are more. `counted`: whether the total is wanted;
-    `rows`, `total`: read the rows of a window, and count all."""
+    `rows`, `total`: read the rows of a window, and count all; `rest`: counts those after a row.
+
+    Rows are counted only where those that were read leave their number open, and with `rest` from the last one on: a
+    search that looks at every row looks at each once.
+    """
     found = await rows(connection, replace(window, limit=window.limit + 1))
-    number = await total(connection) if counted else None
+    more = len(found) > window.limit
+    number: int | None = None
+    if counted:
+        number = window.offset + len(found)
+        if window.after is not None or (window.offset and not found):
+            number = await total(connection)
+        elif more and number <= COUNTED:
+            number = await total(connection) if rest is None else number + await rest(connection, found[-1])
     known = number if number is not None and number <= COUNTED else None
-    return ListPart(found[: window.limit], len(found) > window.limit, known)
+    return ListPart(found[: window.limit], more, known)
 
 
 def cut(query: "Select[Any]", column: "ColumnElement[Any] | Column[Any]", window: ListWindow) -> "Select[Any]":
@@ -68,7 +82,9 @@ def in_order(query: "Select[Any]", column: "ColumnElement[Any] | Column[Any]", w
 
 def holds(column: "Column[str]", search: str) -> ColumnElement[bool]:
     """Whether a text holds another one, in capitals or not."""
-    return func.lower(column).contains(search.lower(), autoescape=True)
+    lower = search.lower()
+    folded = column if lower == search.upper() else FoldedForLike(column)
+    return folded.contains(lower, autoescape=True)
 
 
 async def count(connection: AsyncConnection, query: "Select[Any]") -> int:

@@ -134,12 +134,16 @@ class Inventory:
         async def total(connection: Connection) -> int:
             return await tags.count_all(connection, repository_id, window.search)
 
-        return await self._part(rows, total, window, counted)
+        async def rest(connection: Connection, last: str) -> int:
+            return await tags.count_after(connection, repository_id, window, last)
+
+        return await self._part(rows, total, window, counted, rest)
 
     async def dated_tags(
         self, repository_id: int, window: ListWindow, after: DatedName | None, *, counted: bool
     ) -> ListPart[DatedName]:
-        """A part of a repository's tags by when they last moved. `after`: the tag after which it begins."""
+        """A part of a repository's tags by when they last moved. `after`: the tag after which it begins; only without
+        a total."""
 
         async def rows(connection: Connection, window: ListWindow) -> list[DatedName]:
             return await tags.list_dated(connection, repository_id, window, after)
@@ -147,7 +151,10 @@ class Inventory:
         async def total(connection: Connection) -> int:
             return await tags.count_all(connection, repository_id, window.search)
 
-        return await self._part(rows, total, window, counted)
+        async def rest(connection: Connection, last: DatedName) -> int:
+            return await tags.count_after(connection, repository_id, window, last)
+
+        return await self._part(rows, total, window, counted, rest)
 
     async def tag(self, repository_id: int, tag: Tag) -> TagDetails | None:
         """Find a tag with the details of its image; None if there is none."""
@@ -258,8 +265,9 @@ class Inventory:
         total: Callable[[Connection], Awaitable[int]],
         window: ListWindow,
         counted: bool,
+        rest: Callable[[Connection, T], Awaitable[int]] | None = None,
     ) -> ListPart[T]:
-        """Read a part, and one row more to know whether there are more, in one state of the database."""
+        """Read a part as `read_part` does, in one state of the database."""
         with database_errors():
             async with self._database.read() as connection:
-                return await read_part(connection, rows, total, window, counted=counted)
+                return await read_part(connection, rows, total, window, counted=counted, rest=rest)

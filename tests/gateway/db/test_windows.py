@@ -1,23 +1,31 @@
 """Windows of lists: by offset and after a value, in both directions, searched and counted; on every database."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
-from gateway.db import manifests, projects, repositories, repository_figures, repository_lists, tags, windows
+from gateway.db import manifests, projects, repositories, repository_figures, repository_lists, schema, tags, windows
 from gateway.db.engine import Database
 from gateway.db.repository_lists import RepositoryOrder
 from gateway.db.tags import StoredTag
 from gateway.db.windows import ListWindow
 from gateway.namespaces.node import NodeKey, NodeKind
 from gateway.namespaces.reach import PullReach
+from gateway.registry.inventory import Inventory
+from gateway.registry.native_store import parse_stored
 from tests.gateway.db.identity_rows import NOW, add_group, add_project
 from tests.gateway.db.native_rows import add_repository, new_manifest
+from tests.gateway.db.plans import plans_of
 
 PATHS = ["team/app/b", "team/app", "team/app/a_c", "team/app/a-c", "team/app/A%".lower().replace("%", "x")]
 NAMES = ["B", "a", "a%b", "a_b", "b10", "b2"]
+TOTALS = {"": 6, "B": 5, "_": 1, "none": 0}
+"""How many of NAMES hold a text."""
 EVERYTHING = PullReach(everything=True)
 
 
@@ -155,6 +163,67 @@ async def test_tags_are_searched_and_counted(database: Database, search: str, ex
         assert await tags.list_window(connection, repository, ListWindow(9, search=search)) == expected
         assert await tags.count_all(connection, repository, search) == len(expected)
         assert await repository_figures.tag_counts_of(connection, [repository, 77]) == {repository: len(NAMES), 77: 0}
+
+
+async def test_the_total_of_tags_is_the_same_on_every_page(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    inventory, repository = Inventory(database, parse_stored), await add_tags(database)
+    for counted, search, total, descending in (
+        *((9, search, total, descending) for search, total in TOTALS.items() for descending in (False, True)),
+        (4, "", None, False),
+        (4, "_", 1, True),
+    ):
+        monkeypatch.setattr(windows, "COUNTED", counted)
+        for offset in range(len(NAMES) + 2):
+            window = ListWindow(2, offset, descending=descending, search=search)
+            by_name = await inventory.tags(repository, window, counted=True)
+            by_date = await inventory.dated_tags(repository, window, None, counted=True)
+            assert by_name.total == by_date.total == total
+            assert by_name.more == by_date.more == (TOTALS[search] > offset + 2)
+        after = await inventory.tags(repository, ListWindow(2, after="b", search=search), counted=True)
+        assert after.total == total
+
+
+async def test_a_search_of_tags_looks_at_each_name_once(database: Database) -> None:
+    repository = await add_tags(database)
+    window = ListWindow(2, search="b")
+    async with database.read() as connection:
+        last = (await tags.list_dated(connection, repository, window))[-1]
+        with plans_of(connection) as plans:
+            await tags.count_after(connection, repository, window, last.name)
+            await tags.count_after(connection, repository, window, last)
+            await tags.count_after(connection, repository, replace(window, descending=True), last.name)
+    if connection.dialect.name == "sqlite":
+        read = [plan for plan in plans if "SEARCH tags" in plan]
+        assert all("COVERING INDEX" in plan for plan in read), read
+        assert [plan.rpartition(" AND ")[2] for plan in read] == ["name>?)", "(moved_at,name)>(?,?))", "name<?)"]
+
+
+async def test_what_was_read_whole_is_not_counted(database: Database) -> None:
+    async def rows(connection: AsyncConnection, window: ListWindow) -> list[int]:
+        return list(range(5))[window.offset :][: window.limit]
+
+    async def total(connection: AsyncConnection) -> int:
+        asked.append("total")
+        return 5
+
+    async with database.read() as connection:
+        for window, counts in (
+            (ListWindow(5), 0),
+            (ListWindow(2, 3), 0),
+            (ListWindow(2), 1),
+            (ListWindow(2, 7), 1),
+            (ListWindow(5, after=0), 1),
+        ):
+            asked: list[str] = []
+            assert (await windows.read_part(connection, rows, total, window, counted=True)).total == 5
+            assert len(asked) == counts
+
+
+@pytest.mark.parametrize(("search", "folds"), [("v1", True), ("1.2", False), ("É", True)])
+def test_names_are_folded_only_where_like_heeds_their_case(search: str, folds: bool) -> None:
+    condition = windows.holds(schema.tags.c.name, search)
+    assert ("lower(" in str(condition.compile(dialect=postgresql.dialect()))) is folds  # type: ignore[no-untyped-call]
+    assert "lower(" not in str(condition.compile(dialect=sqlite.dialect()))  # type: ignore[no-untyped-call]
 
 
 async def test_a_tag_is_found_with_what_it_points_to(database: Database) -> None:
