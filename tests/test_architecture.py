@@ -33,6 +33,7 @@ LAYERS = [
     ["gateway.services"],
     ["gateway.repositories"],
     ["gateway.inspection", "gateway.maintenance", "gateway.doctor"],
+    ["gateway.administration"],
     ["gateway.server"],
     ["gateway.http"],
     ["gateway.v2", "gateway.api", "gateway.web", "gateway.ops"],
@@ -51,6 +52,7 @@ MECHANICS = ["gateway.http", "gateway.server"]
 NOT_FOR_MECHANICS = [
     *("gateway.db", "gateway.directory", "gateway.auth", "gateway.upstreams", "gateway.services"),
     *("gateway.repositories", "gateway.inspection", "gateway.maintenance", "gateway.doctor"),
+    "gateway.administration",
 ]
 
 # Third parties that only some rooms may know; the rest is free.

@@ -1,7 +1,6 @@
 """Members of projects and groups: lists, and changes by who may administer these."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
@@ -9,20 +8,17 @@ from typing import Annotated, Any
 from pydantic import Field
 from starlette.responses import Response
 
+from gateway.administration.members import MemberAdministration
 from gateway.api.documents import DocumentWriter
-from gateway.api.errors import Conflicting, Forbidden, ParametersInvalid, ResourceUnknown, ValuesRefused
+from gateway.api.errors import Conflicting, ParametersInvalid, ResourceUnknown, ValuesRefused
 from gateway.api.options import ApiOptions
 from gateway.api.places import Places
 from gateway.api.responses import no_content, one, page_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, ListShape, NoParameters, Shape, Text, is_id
 from gateway.api.tree_refusals import tree_refusals
-from gateway.audit.changes import AuditedChanges
-from gateway.audit.event import EventKind, Subject
-from gateway.audit.told import tell_member
 from gateway.auth.matrix import Action
-from gateway.auth.principal import Principal
-from gateway.directory.places import GroupPlace, ProjectPlace
+from gateway.directory.places import Place
 from gateway.directory.tree_administration import NamedMember
 from gateway.namespaces.errors import ExpiryInvalid
 from gateway.namespaces.expiry import parse_expiry
@@ -30,7 +26,6 @@ from gateway.namespaces.role import Role
 from gateway.services import Services
 
 MEMBER = "Member"
-Node = GroupPlace | ProjectPlace
 
 
 class MemberListShape(ListShape):
@@ -62,10 +57,9 @@ class Members:
     """Handlers of members. `of`: the word for what has them, in paths."""
 
     def __init__(self, services: Services, places: Places, documents: DocumentWriter, options: ApiOptions) -> None:
-        self._tree = services.directory.tree
+        self._members = MemberAdministration(services)
         self._directory = services.directory
         self._clock = services.clock
-        self._audited = AuditedChanges(services.audit)
         self._places = places
         self._documents = documents
         self._options = options
@@ -110,47 +104,39 @@ class Members:
 
     async def add(self, of: str, call: Call[NewMemberShape]) -> Response:
         """Give a user a role in a project or group, and in everything below it."""
-        place, wanted, now = await self._find(of, call, Action.ADMIN), call.parameters, self._clock()
+        place, wanted = await self._find(of, call, Action.ADMIN), call.parameters
         role, user_id = wanted.access_level, await self._user_of(wanted)
-        await self._require_at_most_own(call.principal, place, role)
-        node = place.way[-1]
-        if await self._found(place, user_id, inherited=False) is not None:
-            raise Conflicting("Member already exists")
         with tree_refusals():
-            await self._tree.add_member(node, user_id, role, _expiry_of(wanted.expires_at, now), now)
-        return await self._changed(call, place, user_id, None)
+            if await self._members.find(place, user_id) is not None:
+                raise Conflicting("Member already exists")
+            expires_at = _expiry_of(wanted.expires_at, self._clock())
+            added = await self._members.add(call, place, user_id, role, expires_at)
+        return one(self._documents.member(added), 201)
 
     async def update(self, of: str, call: Call[MemberShape]) -> Response:
         """Change the role and the expiry of a member."""
-        place, wanted, now = await self._find(of, call, Action.ADMIN), call.parameters, self._clock()
-        found, role = await self._get(place, call, inherited=False), wanted.access_level
-        await self._require_at_most_own(call.principal, place, max(role, found.member.role))
-        given = wanted.model_fields_set
-        expires_at = _expiry_of(wanted.expires_at, now) if "expires_at" in given else found.member.expires_at
+        place, wanted = await self._find(of, call, Action.ADMIN), call.parameters
+        found, given = await self._get(place, call, inherited=False), wanted.model_fields_set
+        expires_at = found.member.expires_at
+        if "expires_at" in given:
+            expires_at = _expiry_of(wanted.expires_at, self._clock())
         with tree_refusals():
-            await self._tree.update_member(
-                place.way[-1], found.user.id, lambda one: replace(one, role=role, expires_at=expires_at), now
-            )
-        return await self._changed(call, place, found.user.id, found)
+            changed = await self._members.update(call, place, found, wanted.access_level, expires_at)
+        return one(self._documents.member(changed))
 
     async def remove(self, of: str, call: Call[NoParameters]) -> Response:
         """Remove a member; what the user has from the groups above stays. Everybody may remove oneself."""
         user = call.principal.user
         is_own = user is not None and call.path["user_id"] == str(user.id)
         place = await self._find(of, call, Action.KNOW if is_own else Action.ADMIN)
-        found = await self._get(place, call, inherited=False)
-        if not is_own:
-            await self._require_at_most_own(call.principal, place, found.member.role)
         with tree_refusals():
-            await self._tree.remove_member(place.way[-1], found.user.id)
-        path, former = _path_of(place), tell_member(found.member)
-        self._audited.changed(call, EventKind.DELETE, Subject.MEMBER, path, found.user.name, before=former)
+            await self._members.remove(call, place, await self._get(place, call, inherited=False))
         return no_content()
 
     async def _list(self, of: str, call: Call[MemberListShape], *, inherited: bool) -> Response:
         place = await self._find(of, call, Action.KNOW)
         wanted = call.parameters
-        found = await self._tree.members_of(_path_of(place), self._clock(), inherited=inherited)
+        found = await self._members.list_of(place, inherited=inherited)
         text = (wanted.query or wanted.search).lower()
         chosen = [one for one in found if text in one.user.name]
         if wanted.sort == "desc":
@@ -161,34 +147,17 @@ class Members:
         place = await self._find(of, call, Action.KNOW)
         return one(self._documents.member(await self._get(place, call, inherited=inherited)))
 
-    async def _find(self, of: str, call: "Call[Any]", action: Action) -> Node:
+    async def _find(self, of: str, call: "Call[Any]", action: Action) -> Place:
         if of == "groups":
             return await self._places.group_for(call.path["id"], call.principal, action)
         return await self._places.project(call.path["id"], call.principal, action)
 
-    async def _get(self, place: Node, call: "Call[Any]", *, inherited: bool) -> NamedMember:
+    async def _get(self, place: Place, call: "Call[Any]", *, inherited: bool) -> NamedMember:
         text = call.path["user_id"]
-        found = await self._found(place, int(text), inherited=inherited) if is_id(text) else None
+        found = await self._members.find(place, int(text), inherited=inherited) if is_id(text) else None
         if found is None:
             raise ResourceUnknown(MEMBER)
         return found
-
-    async def _found(self, place: Node, user_id: int, *, inherited: bool) -> NamedMember | None:
-        found = await self._tree.members_of(_path_of(place), self._clock(), inherited=inherited, user_id=user_id)
-        return found[0] if found else None
-
-    async def _changed(self, call: "Call[Any]", place: Node, user_id: int, before: NamedMember | None) -> Response:
-        """The response with a member who was added, or changed from what was there before, which is noted."""
-        found = await self._found(place, user_id, inherited=False)
-        if found is None:
-            raise ResourceUnknown(MEMBER)
-        kind, former = (EventKind.CREATE, None) if before is None else (EventKind.UPDATE, tell_member(before.member))
-        self._audited.changed(
-            *(call, kind, Subject.MEMBER, _path_of(place), found.user.name),
-            before=former,
-            after=tell_member(found.member),
-        )
-        return one(self._documents.member(found), 201 if before is None else 200)
 
     async def _user_of(self, wanted: NewMemberShape) -> int:
         """The id of the user who is meant. Raises ParametersInvalid, ResourceUnknown."""
@@ -202,22 +171,12 @@ class Members:
             raise ResourceUnknown("User")
         return user.id
 
-    async def _require_at_most_own(self, principal: Principal, place: Node, role: Role) -> None:
-        """Check that a caller gives and takes no role above the own one. Raises Forbidden."""
-        own = await self._places.role(principal, place.way)
-        if own is None or role > own:
-            raise Forbidden(f"the role {role.word} is above your own here")
-
 
 def partial_of(handler: Callable[[str, Call[Any]], Any], of: str) -> Callable[[Call[Any]], Any]:
     """A handler for what a word stands for in paths, with the docstring of the one for both."""
     bound = partial(handler, of)
     bound.__doc__ = handler.__doc__
     return bound
-
-
-def _path_of(place: Node) -> str:
-    return place.project.path if isinstance(place, ProjectPlace) else place.group.path
 
 
 def _expiry_of(text: str | None, now: datetime) -> datetime | None:

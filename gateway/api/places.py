@@ -154,14 +154,8 @@ class Places:
 
     async def group_for(self, text: str, principal: Principal, action: Action) -> GroupPlace:
         """The group of an id or a path, to which a principal may do something. Raises as `project` does."""
-        place, _ = await self.group(text, principal)
-        if action is Action.KNOW:
-            return place
         with _told(GROUP):
-            await self._finder.require(principal, action, place, self._services.clock())
-        if not is_id(text) and text.lower() != place.group.path:
-            raise Forbidden(f"nothing is changed by an old path: the group is {place.group.path!r} now")
-        return place
+            return await self._finder.group_for(_sought(text), principal, action)
 
     async def require_audience(self, principal: Principal, place: ProjectPlace, wanted: Visibility) -> None:
         """Check that a principal may give a project a visibility. Raises Forbidden."""

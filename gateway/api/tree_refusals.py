@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gateway.api.errors import Conflicting, ResourceUnknown, ValuesRefused
+from gateway.api.errors import Conflicting, Forbidden, ResourceUnknown, ValuesRefused
+from gateway.inspection.place_finder import PlaceRefused
 from gateway.namespaces.errors import (
     EmailInvalid,
     EmailTaken,
@@ -53,9 +54,11 @@ _TAKEN = "has already been taken"
 
 @contextmanager
 def tree_refusals() -> Iterator[None]:
-    """Translate refusals of the tree within the block. Raises ApiError."""
+    """Translate refusals of the tree, and of roles in it, within the block. Raises ApiError."""
     try:
         yield
+    except PlaceRefused as error:
+        raise Forbidden(error.decision.reason) from error
     except PathTaken as error:
         raise ValuesRefused({"path": [_TAKEN], "name": [_TAKEN]}) from error
     except PathReserved as error:

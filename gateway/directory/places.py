@@ -18,6 +18,16 @@ class GroupPlace:
     group: Group
     way: Way
 
+    @property
+    def path(self) -> str:
+        """The path of the group."""
+        return self.group.path
+
+    @property
+    def key(self) -> NodeKey:
+        """What the group is among all nodes."""
+        return self.way[-1]
+
 
 @dataclass(frozen=True, slots=True)
 class ProjectPlace:
@@ -28,6 +38,16 @@ class ProjectPlace:
     way: Way
     job_allowances: frozenset[NodeKey]
     protection: Protection = UNPROTECTED
+
+    @property
+    def path(self) -> str:
+        """The path of the project."""
+        return self.project.path
+
+    @property
+    def key(self) -> NodeKey:
+        """What the project is among all nodes."""
+        return self.way[-1]
 
 
 Place = GroupPlace | ProjectPlace

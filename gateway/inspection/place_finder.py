@@ -117,6 +117,17 @@ class PlaceFinder:
             await directory.conceal([image])
         raise PlaceUnknown("" if knowledge is None else knowledge.reason)
 
+    async def group_for(self, sought: Sought, principal: Principal, action: Action) -> GroupPlace:
+        """The group to which a principal may do something. Raises PlaceUnknown, PlaceRefused, and PlaceMoved where an
+        old path is given for a change: it is one for reading."""
+        place, _ = await self.group(sought, principal)
+        if action is Action.KNOW:
+            return place
+        await self.require(principal, action, place, self._services.clock())
+        if isinstance(sought, RepositoryName) and sought.text != place.path:
+            raise PlaceMoved(f"nothing is changed by an old path: the group is {place.path!r} now", place.path)
+        return place
+
     async def project_of(self, id: int) -> ProjectPlace | None:
         """The project of an id, whoever may know of it."""
         found = await self._services.directory.find_place(NodeKey(NodeKind.PROJECT, id))
@@ -153,13 +164,26 @@ class PlaceFinder:
         if not decision.allowed:
             raise PlaceRefused(decision)
 
+    async def role(self, principal: Principal, place: Place) -> Role | None:
+        """The strongest role of a person at a place; an administrator is an owner everywhere."""
+        return await self.access.role(principal, place.way, self._services.clock())
+
+    async def require_role(self, principal: Principal, place: Place, needed: Role, rule: str) -> None:
+        """Check that somebody has a role, or a stronger one. `rule`: which says who may. Raises PlaceRefused."""
+        role = await self.role(principal, place)
+        if role is None or role < needed:
+            raise PlaceRefused(Decision(False, rule, Refusal.DENIED))
+
+    async def require_at_most_own(self, principal: Principal, place: Place, role: Role) -> None:
+        """Check that somebody gives and takes no role above the own one. Raises PlaceRefused."""
+        await self.require_role(principal, place, role, f"the role {role.word} is above your own here")
+
     async def require_audience(self, principal: Principal, place: ProjectPlace, wanted: Visibility) -> None:
         """Check that a principal may give a project a visibility: owners alone change it (GitLab, "Project and group
         visibility"). Raises PlaceRefused."""
         if wanted is place.project.visibility:
             return
-        if await self.access.role(principal, place.way, self._services.clock()) is not Role.OWNER:
-            raise PlaceRefused(Decision(False, "owners change the visibility of a project", Refusal.DENIED))
+        await self.require_role(principal, place, Role.OWNER, "owners change the visibility of a project")
 
     async def level(self, principal: Principal, place: ProjectPlace) -> int:
         """The level by which the protection rules of a project judge a principal."""

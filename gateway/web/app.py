@@ -31,6 +31,7 @@ from gateway.web.forms import Form, check_origin, check_token, read_form
 from gateway.web.headers import STATIC
 from gateway.web.help_pages import HelpPages
 from gateway.web.home import Home
+from gateway.web.member_pages import MemberPages
 from gateway.web.my_tokens import MyTokens
 from gateway.web.options import WebOptions
 from gateway.web.pages import Pages
@@ -60,6 +61,7 @@ def page_table(services: Services, pages: Pages, cookies: Cookies) -> PageTable:
         HelpPages(pages),
         Home(services, pages),
         MyTokens(services, pages),
+        MemberPages(services, pages),
         ProjectSettings(services, pages),
         CleanupSettings(services, pages),
         Removals(services, pages),

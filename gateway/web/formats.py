@@ -40,6 +40,11 @@ def exact(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def day(moment: datetime | None) -> str:
+    """The day of a moment, in UTC, as a field for dates has it; empty for none."""
+    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d")
+
+
 def utc(moment: datetime) -> str:
     """A moment as the `datetime` of a page's `time`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -117,9 +117,8 @@ class MyTokens:
 
     async def _list(self, visit: Visit, wanted: _Wanted, *, made: _Shown | None = None, status: int = 200) -> Response:
         user, now, ended = visit.require_user(), self._clock(), visit.query.one("show") == "ended"
-        page = visit.query.one("page", "1")
-        number = int(page) if page.isascii() and page.isdigit() and 0 < len(page) <= _PAGE_DIGITS else 1
-        window = ListWindow(PAGE, offset=(max(1, number) - 1) * PAGE, descending=True)
+        number = visit.page_number
+        window = ListWindow(PAGE, offset=(number - 1) * PAGE, descending=True)
         which = TokenFilter(user.id, active=not ended)
         part = await self._tokens.list_part(which, TokenOrder.CREATED, window)
         return self._pages.show(
@@ -136,9 +135,6 @@ class MyTokens:
             made=made,
             revoked=visit.query.has("revoked"),
         )
-
-
-_PAGE_DIGITS = 6
 
 
 def _wanted(form: Form) -> _Wanted:

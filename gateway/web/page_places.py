@@ -1,13 +1,14 @@
 """Places of pages: the group, project or repository that a path names, for a visitor who may do something there."""
 
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from cache.oci.names import RepositoryName, Tag, is_tag
 from gateway.auth.matrix import Action
 from gateway.auth.protection import TagGuard
 from gateway.db.repositories import StoredRepository
 from gateway.directory.places import GroupPlace, Place, ProjectPlace
-from gateway.inspection.place_finder import PlaceFinder, PlaceMoved, PlaceUnknown, sought_path
+from gateway.inspection.place_finder import PlaceFinder, PlaceUnknown, sought_path
 from gateway.namespaces.group import Group
 from gateway.namespaces.paths import proxied_name
 from gateway.namespaces.project import RegistryAccess
@@ -29,6 +30,18 @@ class ProjectPage:
     deletes: bool = False
     manages: bool = False
     administers: bool = False
+    noun: ClassVar[str] = "project"
+    layout: ClassVar[str] = "project_base.html"
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What templates are told of it."""
+        return {"page": self, "project": self}
+
+    @property
+    def base(self) -> str:
+        """The beginning of the addresses of its further pages."""
+        return f"/{self.path}/-"
 
     @property
     def path(self) -> str:
@@ -44,6 +57,35 @@ class ProjectPage:
     def registry_path(self) -> str:
         """The address of the page with the repositories."""
         return f"/{self.path}/container_registry"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPage:
+    """A group, and what its pages offer to a visitor. `administers`: whether the visitor may change it."""
+
+    place: GroupPlace
+    administers: bool = False
+    noun: ClassVar[str] = "group"
+    layout: ClassVar[str] = "group_base.html"
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What templates are told of it."""
+        return {"page": self, "group": self.place.group}
+
+    @property
+    def path(self) -> str:
+        """The path of the group."""
+        return self.place.path
+
+    @property
+    def base(self) -> str:
+        """The beginning of the addresses of its further pages."""
+        return f"/groups/{self.path}/-"
+
+
+NodePage = ProjectPage | GroupPage
+"""What has members, tokens and settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +200,24 @@ class PagePlaces:
 
     async def proxy(self, visit: Visit, action: Action = Action.PULL) -> ProxyPage:
         """The group of a path, whose dependency proxy is on, and to which a visitor may do something."""
-        place, _ = await self.group(visit)
+        place = await self._group_for(visit, action)
         group = place.group
-        await self.finder.require(visit.principal, action, place, self._services.clock())
-        if action is not Action.PULL and visit.place["group"].lower() != group.path:
-            raise PlaceMoved(f"nothing is changed by an old path: the group is {group.path!r} now", group.path)
         if not group.proxy_enabled:
             raise ProxyDisabled("Owners of the group turn it on. Until then nothing is pulled through it.")
         is_administrator = visit.user is not None and visit.user.admin
         return ProxyPage(group, await self.may(visit, Action.OWN, place), is_administrator)
+
+    async def group_page(self, visit: Visit, action: Action = Action.KNOW) -> GroupPage:
+        """The group of a path, to which a visitor may do something."""
+        place = await self._group_for(visit, action)
+        return GroupPage(place, await self.may(visit, Action.ADMIN, place))
+
+    async def _group_for(self, visit: Visit, action: Action) -> GroupPlace:
+        return await self.finder.group_for(sought_path(visit.place["group"]), visit.principal, action)
+
+    async def node(self, visit: Visit, action: Action = Action.KNOW) -> NodePage:
+        """The group or project of a path, to which a visitor may do something."""
+        return await (self.group_page if "group" in visit.place else self.project)(visit, action)
 
     async def may(self, visit: Visit, action: Action, place: Place) -> bool:
         """Whether a visitor may do something at a place."""

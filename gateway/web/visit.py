@@ -80,6 +80,12 @@ class Visit:
             raise PageUnknown
         return int(text)
 
+    @property
+    def page_number(self) -> int:
+        """Which page of a list is wanted, from 1 on; what is no number means the first."""
+        text = self.query.one("page", "1")
+        return max(1, int(text)) if text.isascii() and text.isdigit() and len(text) <= _PAGE_DIGITS else 1
+
     def with_query(self, **changes: str | None) -> str:
         """The path with its query, in which some parameters are changed; None drops one."""
         kept = {name: value for name, value in self.request.query_params.items() if name not in changes}
@@ -88,7 +94,7 @@ class Visit:
         return f"{path}?{urlencode(kept)}" if kept else path
 
 
-_ID_DIGITS = 18
+_ID_DIGITS, _PAGE_DIGITS = 18, 6
 
 
 def local_path(text: str) -> str:

@@ -42,6 +42,8 @@ PAGES = {
     "empty-registry": f"/{PROJECT}/container_registry?search=nothing",
     "group-registry": "/groups/team/-/container_registries",
     "search": "/search?q=team",
+    "members": f"/{PROJECT}/-/project_members",
+    "group-members": "/groups/team/-/group_members",
     "settings": f"/{PROJECT}/edit",
     "cleanup": f"/{PROJECT}/-/settings/packages_and_registries",
     "deleted": f"/{PROJECT}/container_registry/deleted",

@@ -26,7 +26,7 @@ from .tree import PASSWORD, run
 pytestmark = pytest.mark.long
 
 NO_ID = 999_999
-PLACED = ("know", "pull", "push", "delete-tag", "manage", "admin")
+PLACED = ("know", "members", "pull", "push", "delete-tag", "manage", "admin")
 """Rights at a project."""
 OF_REGISTRY = ("pull", "push", "delete-tag", "manage")
 """Rights at a registry, which is not found where it is off."""
@@ -39,12 +39,20 @@ ALLOWED = {
     "POST /{project:path}/container_registry/{id}/restore": 404,  # nothing is deleted
     "POST /{project:path}/edit": 400,  # nothing is chosen
     "POST /{project:path}/-/settings/packages_and_registries": 422,
+    "POST /{project:path}/-/project_members": 422,  # nobody is named
+    "POST /{project:path}/-/project_members/{id}": 404,  # the user is no member, here and below
+    "GET /{project:path}/-/project_members/{id}/remove": 404,
+    "POST /{project:path}/-/project_members/{id}/remove": 404,
 }
 """The status of an allowed request that is not 200; a form names nothing, so that it changes nothing."""
 
-_PROXY = "/groups/{group:path}/-/dependency_proxy"
+_PROXY, _MEMBERS = "/groups/{group:path}/-/dependency_proxy", "/groups/{group:path}/-/group_members"
 ALLOWED_OF_GROUPS = {
     f"GET {_PROXY}/image": {200, 404},  # administrators see what nobody has pulled
+    f"POST {_MEMBERS}": {422},  # nobody is named
+    f"POST {_MEMBERS}/{{id}}": {404},
+    f"GET {_MEMBERS}/{{id}}/remove": {404},
+    f"POST {_MEMBERS}/{{id}}/remove": {404},
     f"POST {_PROXY}/purge": {303, 409},  # once an hour
     f"POST {_PROXY}/image/refresh": {404},
     f"POST {_PROXY}/image/evict": {404},
@@ -133,7 +141,8 @@ def people(rig: Rig) -> list[Party]:
 
 def expected(right: str, row: str, party: Party) -> Outcome:
     """The outcome at a project. What a stranger may not do leads to the sign-in page, also where it is denied."""
-    outcome = read_table().cells["people", right][row, party.column]
+    cells = read_table().cells["people", "know" if right == "members" else right]
+    outcome = Outcome.LOGIN if right == "members" and party.anonymous else cells[row, party.column]
     if row.endswith("/disabled") and right in OF_REGISTRY:
         outcome = Outcome.HIDDEN
     return Outcome.LOGIN if party.anonymous and outcome is not Outcome.YES else outcome
@@ -156,7 +165,8 @@ def path_of(rig: Rig, row: str, route: str) -> str:
     nine = rig.groves.group
     name = nine.name_of(row)
     project = nine.projects[row].path if row in nine.projects else name.rpartition("/")[0]
-    id = NO_ID if route.endswith("/restore") and "{tag}" not in route else rig.ids.get(name, NO_ID)
+    is_restore = route.endswith("/restore") and "{tag}" not in route
+    id = NO_ID if is_restore or "container_registry" not in route else rig.ids.get(name, NO_ID)
     path = route.split()[1].replace("{project:path}", project)
     return path.replace("{id}", str(id)).replace("{tag}", "absent")
 
@@ -201,7 +211,7 @@ def test_each_page_of_a_group_is_for_whom_the_table_says(rig: Rig) -> None:
             for route, right in rights().items():
                 if not right.startswith("group-"):
                     continue
-                cells = table.cells["group", "pull" if right == "group-pull" else "own"]
+                cells = table.cells["group", "own" if right == "group-pin" else right.removeprefix("group-")]
                 for (row, of), outcome in cells.items():
                     if of != column:
                         continue
@@ -218,7 +228,7 @@ def test_each_page_of_a_group_is_for_whom_the_table_says(rig: Rig) -> None:
 
 def of_group(visitor: Visitor, route: str, group: str) -> Answer:
     """The response to a request for a page of a group, where it names an image that nobody has pulled."""
-    method, path = route.replace("{group:path}", group).split()
+    method, path = route.replace("{group:path}", group).replace("{id}", str(NO_ID)).split()
     if method == "POST":
         return visitor.post(path, [("image", "absent")])
     return visitor.get(f"{path}?image=absent")

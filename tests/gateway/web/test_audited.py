@@ -53,6 +53,37 @@ STEPS = [
         [("cadence", "7d"), ("name_regex_delete", "x")],
         "cleanup policy_update team/app",
     ),
+    *(
+        step
+        for members, pattern, path, who in (
+            ("/{project:path}/-/project_members", "/team/app/-/project_members", "team/app", "maintainer"),
+            ("/groups/{group:path}/-/group_members", "/groups/closed/-/group_members", "closed", "root"),
+        )
+        for step in (
+            Step(
+                members,
+                pattern,
+                [("username", "stranger"), ("role", "reporter")],
+                f"member_create {path} stranger: None -> reporter, does not expire",
+                who,
+            ),
+            Step(members, pattern, [("username", "nobody"), ("role", "reporter")], "", who),
+            Step(
+                f"{members}/{{id}}",
+                f"{pattern}/<members.user_id>",
+                [("role", "developer"), ("expires_at", "2999-01-01")],
+                f"member_update {path} stranger: reporter, does not expire -> developer, expires 2999-01-01T00:00:00Z",
+                who,
+            ),
+            Step(
+                f"{members}/{{id}}/remove",
+                f"{pattern}/<members.user_id>/remove",
+                [],
+                f"member_delete {path} stranger: developer, expires 2999-01-01T00:00:00Z",
+                who,
+            ),
+        )
+    ),
     Step(TOKENS, TOKENS, [("name", "x"), ("scope", "api")], "personal token_create maintainer x: None -> api"),
     Step(
         f"{TOKENS}/{{id}}/revoke", f"{TOKENS}/<personal_tokens>/revoke", [], "personal token_delete maintainer x: api"
@@ -145,11 +176,14 @@ def words_of(event: AuditEvent) -> str:
 
 
 def latest(folder: Path, path: str) -> str:
-    """A path with the ids of the rows that were made last."""
+    """A path with the ids, or another column, of the rows that were made last."""
     with closing(sqlite3.connect(folder / "gateway.db")) as connection:
-        return re.sub(
-            r"<(\w+)>", lambda found: str(connection.execute(f"SELECT max(id) FROM {found[1]}").fetchone()[0]), path
-        )
+
+        def found(place: re.Match[str]) -> str:
+            query = f"SELECT {place[2] or 'id'} FROM {place[1]} ORDER BY id DESC LIMIT 1"
+            return str(connection.execute(query).fetchone()[0])
+
+        return re.sub(r"<(\w+)(?:\.(\w+))?>", found, path)
 
 
 async def test_the_steps_name_every_form() -> None:
