@@ -4662,7 +4662,7 @@ THREATS = [
         "Each column that refers to another table has an index.",
         ("tests/gateway/db/test_schema.py",),
         Disarm(
-            "gateway/db/schema.py",
+            "gateway/db/schema/credentials.py",
             'ForeignKey("deploy_tokens.id", ondelete="SET NULL"), index=True)',
             'ForeignKey("deploy_tokens.id", ondelete="SET NULL"))',
         ),
