@@ -85,7 +85,7 @@ PINNED = {
     "alembic": ["gateway.db", "cache.sqlite"],
     "sqlite3": ["cache.index", "cache.sqlite", "gateway.audit"],
     "aiofiles": ["cache.store", "gateway.registry"],
-    "cachetools": ["cache.index", "gateway.directory", "gateway.auth", "gateway.api"],
+    "cachetools": ["cache.index", "gateway.directory", "gateway.auth", "gateway.api", "gateway.notifications"],
     "cryptography": ["gateway.keys"],
     "argon2": ["gateway.auth"],
     "jwt": ["gateway.auth", "gateway.oidc"],

@@ -45,6 +45,8 @@ AUDIT_EVENTS = "tests/gateway/api/test_audit_events.py"
 WEBHOOKS = "tests/gateway/api/test_webhooks.py"
 RATE_LIMITS = "tests/gateway/api/test_rate_limits.py"
 NOTIFIER = "tests/gateway/notifications/test_notifier.py"
+EGRESS = "tests/cache/upstream/test_egress.py"
+TURNS = "tests/gateway/notifications/test_turns.py"
 POSTING = "tests/cache/upstream/test_posting.py"
 AUDITED = "tests/gateway/v2/test_audited.py"
 REST = "tests/gateway/api"
@@ -5247,6 +5249,42 @@ THREATS = [
         Disarm("gateway/webhooks/webhook.py", "return self.failures >= DISABLING", "return False"),
     ),
     Threat(
+        "a group whose receivers are slow",
+        "Somebody makes a hundred webhooks whose receivers take their time, and nobody else's are sent anything.",
+        "Groups at the top, users and the server take turns, whatever waits for theirs, and a turn ends in time.",
+        (
+            f"{TURNS}::test_an_owner_of_many_webhooks_leaves_others_their_turns",
+            f"{TURNS}::test_whoever_had_a_turn_last_comes_last_however_long_what_is_due_has_waited",
+            f"{NOTIFIER}::test_whoever_has_many_slow_receivers_and_much_for_them_leaves_others_their_turns",
+            f"{NOTIFIER}::test_a_turn_ends_after_some_time_however_much_is_due",
+        ),
+        Disarm("gateway/notifications/turns.py", "key=lambda owner: self._owners.get(owner, 0),", "key=len,"),
+    ),
+    Threat(
+        "names of receivers that hang",
+        "The names of somebody's receivers take for ever to look up, and those of others are not looked up meanwhile.",
+        "A name is looked up for whoever owns the webhook, and none of them takes all places.",
+        (f"{NOTIFIER}::test_whoever_has_many_slow_receivers_and_much_for_them_leaves_others_their_turns",),
+        Disarm(
+            "gateway/notifications/notifier.py",
+            'on_behalf_of(Requester(webhook.owner, "webhooks")):',
+            "on_behalf_of(Requester()):",
+        ),
+    ),
+    Threat(
+        "deliveries that fill the database",
+        "A project has a hundred webhooks that nobody takes anything from, and each pull waits for each of them.",
+        "An envelope has so many bytes, and so many wait, or have ended, for all webhooks of one project or group.",
+        (
+            f"{NOTIFIER}::test_an_envelope_takes_no_more_beyond_so_many_bytes",
+            f"{NOTIFIER}::test_too_many_deliveries_that_wait_in_a_project_are_dead_the_oldest_first",
+            f"{NOTIFIER}::test_webhooks_of_one_project_together_keep_so_many_deliveries_that_have_ended",
+        ),
+        Disarm(
+            "gateway/notifications/notifier.py", "write_all(together, ENVELOPE_BYTES)", "write_all(together, 1 << 40)"
+        ),
+    ),
+    Threat(
         "secrets of webhooks",
         "The token of a webhook is read from the database, from an answer or from the log.",
         "Both tokens are sealed, and no answer, event or line has them; a webhook with another URL loses them.",
@@ -5286,7 +5324,7 @@ THREATS = [
         "So many pulls wait in memory, and so many deliveries of a webhook in the database; the oldest are dropped.",
         (
             f"{NOTIFIER}::test_pulls_wait_in_memory_up_to_a_number_and_are_written_only_if_they_are_wanted",
-            f"{NOTIFIER}::test_too_many_deliveries_that_wait_are_dead_the_oldest_first",
+            f"{NOTIFIER}::test_too_many_deliveries_that_wait_in_a_project_are_dead_the_oldest_first",
         ),
         Disarm("gateway/notifications/notices.py", "deque(maxlen=max_pending)", "deque(maxlen=1 << 40)"),
     ),
@@ -5483,9 +5521,47 @@ THREATS = [
         (f"{VIRTUAL}::test_a_private_address_is_not_reached",),
         Disarm(
             "gateway/virtual/clients.py",
-            "private_addresses=is_private_host(origin.host, origin.port, self._private_hosts)",
-            "private_addresses=True",
+            "private_hosts=self._private_hosts, discreet=True",
+            "private_addresses=True, discreet=True",
         ),
+    ),
+    Threat(
+        "a redirect from a private upstream",
+        "An upstream that the settings name redirects to any other place of the server's own network.",
+        "Private addresses are those of hosts that are named for that, and of no host that they lead to.",
+        (f"{EGRESS}::test_those_hosts_alone_have_private_addresses_that_are_named_for_that",),
+        Disarm(
+            "cache/upstream/reach.py",
+            "return self.private_addresses or _is_among(self.private_hosts, host, port)",
+            "return self.private_addresses or bool(self.private_hosts)",
+        ),
+    ),
+    Threat(
+        "names of the network behind the server",
+        "A webhook, an upstream of somebody or a redirect names hosts, and the errors say which exist, and where.",
+        "A name without an address and one with a private one fail with the same words; the log has the address.",
+        (
+            f"{EGRESS}::test_nobody_is_told_where_a_name_leads_that_no_setting_has",
+            f"{VIRTUAL}::test_what_a_name_leads_to_within_the_network_is_not_told",
+            f"{WEBHOOKS}::test_a_sample_does_not_tell_what_a_name_leads_to_within_the_network",
+        ),
+        Disarm(
+            "cache/upstream/reach.py",
+            "return self.discreet or bool(self.hosts and not self.names(host, port))",
+            "return False",
+        ),
+    ),
+    Threat(
+        "an address that nothing can be sent to",
+        "A webhook's URL or token, or an upstream's URL, is one that the HTTP library refuses: it is tried again and again.",
+        "It is refused where it is given, and what is refused later is a failure as any other.",
+        (
+            "tests/cache/upstream/test_urls.py::test_what_is_no_absolute_http_url_has_no_origin",
+            f"{POSTING}::test_a_header_that_cannot_be_sent_is_a_failure_as_others_are",
+            f"{WEBHOOKS}::test_bad_values_are_refused",
+            f"{VIRTUAL}::test_a_url_that_nothing_can_be_requested_of_is_refused",
+        ),
+        Disarm("cache/upstream/urls.py", "if _DOTTED.fullmatch(text):", "if False:"),
     ),
     Threat(
         "a login of an upstream that is moved",

@@ -41,10 +41,11 @@ class Poster:
     """Sends documents by POST."""
 
     def __init__(self, rules: PostingRules, resolver: Resolver = resolve, timeout: float = TIMEOUT) -> None:
-        self._reach = Reach(hosts=rules.private_hosts, ca_file=rules.ca_file, timings=_TIMINGS)
+        hosts = rules.private_hosts
+        self._reach = Reach(hosts, private_hosts=hosts, discreet=True, ca_file=rules.ca_file, timings=_TIMINGS)
         self._resolver = resolver
         self._timeout = timeout
-        self._made: dict[tuple[bool, bool], Clients] = {}
+        self._made: dict[bool, Clients] = {}
         self._making = threading.Lock()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, verify: bool, owner: str) -> int:
@@ -54,13 +55,14 @@ class Poster:
         Raises Unavailable.
         """
         try:
-            client = self._clients(is_private=self.allows_private(url), verify=verify).waiting
+            origin_of(url)
         except ValueError as error:
             raise Unavailable(str(error)) from error
+        client = self._clients(verify=verify).waiting
         extensions = {CREDENTIAL: ANONYMOUS, "timeout": client.timeout.as_dict()}
         sent = {**OWN_HEADERS, **headers, "Connection": "close"}
-        request = httpx2.Request("POST", url, headers=sent, content=body, extensions=extensions)
         with named_failures(url), sending_for(owner):
+            request = httpx2.Request("POST", url, headers=sent, content=body, extensions=extensions)
             async with asyncio.timeout(self._timeout):
                 response = await client.send(request, stream=True)
                 await response.aclose()
@@ -69,21 +71,21 @@ class Poster:
     def allows_private(self, url: str) -> bool:
         """Whether the host of a URL may have an address that is not public. Raises ValueError for what is no URL."""
         origin = origin_of(url)
-        return self._reach.names(origin.host, origin.port)
+        return self._reach.allows_private(origin.host, origin.port)
 
     async def close(self) -> None:
         """Close what is open."""
         for clients in self._made.values():
             await clients.close()
 
-    def _clients(self, *, is_private: bool, verify: bool) -> Clients:
+    def _clients(self, *, verify: bool) -> Clients:
         with self._making:
-            clients = self._made.get((is_private, verify))
+            clients = self._made.get(verify)
             if clients is None:
-                reach = replace(self._reach, private_addresses=is_private, verify=verify)
+                reach = replace(self._reach, verify=verify)
                 try:
                     clients = make_clients(reach, AddressCheck(reach, self._resolver), ())
                 except OSError as error:
                     raise Unavailable(f"the ca_file {reach.ca_file} cannot be used ({error.strerror})") from error
-                self._made[is_private, verify] = clients
+                self._made[verify] = clients
             return clients

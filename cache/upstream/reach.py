@@ -52,7 +52,9 @@ class Reach:
 
     Without a proxy every host may be reached whose addresses are all public, or any with `private_addresses`. With one,
     which resolves names itself, only `hosts` may be reached: names or name:port, and `*.NAME` for all hosts below one.
-    `verify`: whether a host must show a certificate that is trusted.
+    `private_hosts`: hosts of the same form that may have private addresses all the same. `verify`: whether a host must
+    show a certificate that is trusted. `discreet`: whether users of this server name `hosts`, who must not learn to
+    which private addresses names lead here.
     """
 
     hosts: frozenset[str] = frozenset()
@@ -62,6 +64,8 @@ class Reach:
     timings: UpstreamTimings = UpstreamTimings()
     identity: Identity | None = None
     verify: bool = True
+    private_hosts: frozenset[str] = frozenset()
+    discreet: bool = False
 
     def allows(self, host: str, port: int) -> bool:
         """Whether requests may go to a host at all; its addresses are checked at each connection."""
@@ -69,6 +73,20 @@ class Reach:
 
     def names(self, host: str, port: int) -> bool:
         """Whether a host is one of `hosts`."""
-        labels = host.split(".")
-        patterns = {f"*.{'.'.join(labels[place:])}" for place in range(1, len(labels))}
-        return not self.hosts.isdisjoint({host, f"{host}:{port}"} | patterns)
+        return _is_among(self.hosts, host, port)
+
+    def allows_private(self, host: str, port: int) -> bool:
+        """Whether a host may have addresses that are not public."""
+        return self.private_addresses or _is_among(self.private_hosts, host, port)
+
+    def hides(self, host: str, port: int) -> bool:
+        """Whether nobody is told to which private addresses a name leads, or whether to any: somebody without rights
+        here has named the host, by a setting of a user or by a redirect."""
+        return self.discreet or bool(self.hosts and not self.names(host, port))
+
+
+def _is_among(hosts: frozenset[str], host: str, port: int) -> bool:
+    """Whether a host is one of names or name:port, or of those below `*.NAME`."""
+    labels = host.split(".")
+    patterns = {f"*.{'.'.join(labels[place:])}" for place in range(1, len(labels))}
+    return not hosts.isdisjoint({host, f"{host}:{port}"} | patterns)

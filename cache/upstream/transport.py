@@ -24,9 +24,11 @@ import anyio
 import anyio.lowlevel
 import httpcore2
 import httpx2
+import structlog
 
 from cache.runtime.fair_queue import Requester
 from cache.runtime.on_behalf import current_requester
+from cache.runtime.throttle import LogThrottle
 from cache.upstream.connection_pools import FAR, AsyncKeepingPools, Distances, KeepingPools
 from cache.upstream.kept_connections import CREDENTIAL
 from cache.upstream.reach import Reach, UpstreamTimings
@@ -35,6 +37,9 @@ from cache.values import CredentialId
 
 _ATTEMPT_TIMEOUT = 2.0
 """Seconds for each address of a host but the last."""
+
+log = structlog.get_logger()
+_throttle = LogThrottle()
 
 _thread = threading.local()
 """`deadline`: when the thread must have all that it reads."""
@@ -164,6 +169,10 @@ def _time_left(timeout: float | None) -> float | None:
     return left if timeout is None else min(timeout, left)
 
 
+_HIDDEN = "the name has no address on the public internet"
+"""What is said of a name without an address, and of one with a private one, where they must not be told apart."""
+
+
 class NoAddress(httpcore2.ConnectError):
     """The name has no address. It has a class of its own because the pool drops the cause of an error."""
 
@@ -189,7 +198,7 @@ class AddressCheck:
         if self.reach.proxy:
             return [host]
         try:
-            return self._checked(self._lookup(host, port).result(timeout))
+            return self._checked(host, port, self._lookup(host, port).result(timeout))
         except TimeoutError as error:
             raise httpcore2.ConnectTimeout("the name was not resolved in time") from error
 
@@ -198,7 +207,7 @@ class AddressCheck:
             return [host]
         found = asyncio.wrap_future(self._lookup(host, port))
         try:
-            return self._checked(await asyncio.wait_for(asyncio.shield(found), timeout))
+            return self._checked(host, port, await asyncio.wait_for(asyncio.shield(found), timeout))
         except TimeoutError as error:
             raise httpcore2.ConnectTimeout("the name was not resolved in time") from error
 
@@ -206,18 +215,21 @@ class AddressCheck:
         party = None if self.reach.names(host, port) else Requester(current_requester().group, _owner.get())
         return self._lookups.start(host, port, party)
 
-    def _checked(self, addresses: list[str] | Exception) -> list[str]:
+    def _checked(self, host: str, port: int, addresses: list[str] | Exception) -> list[str]:
         if isinstance(addresses, NotLookedUp):
             raise LookupRefused(f"the name cannot be resolved now ({addresses})") from addresses
+        hides = self.reach.hides(host, port)
         if isinstance(addresses, Exception):
-            raise NoAddress(f"the name cannot be resolved ({addresses})") from addresses
+            raise NoAddress(_HIDDEN if hides else f"the name cannot be resolved ({addresses})") from addresses
         if not addresses:
-            raise NoAddress("the name has no address")
-        if not self.reach.private_addresses and (private := first_private(addresses)):
-            raise AddressRefused(
-                f"{private} is not a public address; set private_addresses = true on the upstream if that is meant"
-            )
-        return addresses
+            raise NoAddress(_HIDDEN if hides else "the name has no address")
+        private = None if self.reach.allows_private(host, port) else first_private(addresses)
+        if private is None:
+            return addresses
+        if _throttle.due("address"):
+            log.warning("address_refused", host=host, address=private)
+        told = f"{private} is not a public address; set private_addresses = true on the upstream if that is meant"
+        raise AddressRefused(_HIDDEN if hides else told)
 
 
 def _attempts(addresses: list[str], timeout: float | None) -> Iterable[tuple[str, float | None]]:

@@ -1,6 +1,7 @@
 """Origins and redirect targets; pure."""
 
 import re
+from ipaddress import IPv4Address
 from urllib.parse import urljoin, urlsplit
 
 from cache.values import Origin, Registry
@@ -10,6 +11,7 @@ REDIRECT_LIMIT = 5
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9_][a-z0-9._-]{0,252}|[0-9a-f:.]{2,45}(?:%[a-z0-9._-]{1,16})?", re.IGNORECASE)
 """A name as DNS has it (RFC 1035, section 2.3.4), or an address."""
+_DOTTED = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 
 
 def origin_of(url: str) -> Origin:
@@ -20,10 +22,20 @@ def origin_of(url: str) -> Origin:
         port = parts.port
     except ValueError:
         raise ValueError("not a URL") from None
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or not _HOST.fullmatch(parts.hostname):
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or not _is_host(parts.hostname):
         raise ValueError("not an http or https URL with a host")
     port = DEFAULT_PORTS[parts.scheme] if port is None else port
     return Origin(parts.scheme, parts.hostname.lower(), port)
+
+
+def _is_host(text: str) -> bool:
+    """Whether a text can name a host. What looks like an address of IPv4 is one, or nothing."""
+    if _DOTTED.fullmatch(text):
+        try:
+            IPv4Address(text)
+        except ValueError:
+            return False
+    return _HOST.fullmatch(text) is not None
 
 
 def registry_of(url: str) -> Registry:

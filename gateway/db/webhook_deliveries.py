@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Row, and_, func, literal, or_, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.db.schema import groups, projects
 from gateway.db.schema import webhook_deliveries as _deliveries
 from gateway.db.schema import webhooks as _webhooks
+from gateway.db.webhooks import ids_of
 from gateway.db.windows import ListPart, ListWindow, in_order
+from gateway.namespaces.node import NodeKey
 from gateway.webhooks.event import Trigger
 from gateway.webhooks.webhook import DISABLING
 
@@ -21,10 +24,13 @@ LEASE = timedelta(minutes=1)
 """How long nobody else sends a delivery whose sender has stopped: longer than any attempt takes."""
 KEPT = timedelta(days=7)
 """How long a delivery is kept that has ended (GitLab, "View webhook request history")."""
-MOST_WAITING = 10_000
-"""Deliveries that wait for one webhook; beyond it the oldest are dead."""
+MOST_WAITING = 5_000
+"""Deliveries that wait for all webhooks of a project, of a group, or of the server; beyond it the oldest are dead. With
+the limit of an envelope they take some hundred megabytes at most."""
 MOST_ENDED = 1_000
 """Deliveries of one webhook that are kept once they have ended: whoever has a webhook makes them at will."""
+MOST_ENDED_TOGETHER = 5_000
+"""Deliveries of all webhooks of a project, of a group, or of the server that are kept once they have ended."""
 _TRIMMED = 1000
 
 
@@ -55,6 +61,15 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class DueWebhook:
+    """A webhook that something is due for. `owner`: the top of the path of its project or group; empty for the
+    server."""
+
+    id: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewDelivery:
     """A delivery before it is stored."""
 
@@ -75,24 +90,24 @@ async def add(connection: AsyncConnection, deliveries: Sequence[NewDelivery], no
         await connection.execute(insert_into(_deliveries), rows)
 
 
-async def drop_beyond(connection: AsyncConnection, webhook_id: int, now: datetime) -> int:
-    """Let the oldest deliveries of a webhook be dead of which too many wait; return how many."""
-    waiting = and_(_deliveries.c.webhook_id == webhook_id, _deliveries.c.next_at.is_not(None))
-    kept = select(_deliveries.c.id).where(waiting).order_by(_deliveries.c.id.desc()).offset(MOST_WAITING).limit(1)
-    last = await connection.scalar(kept)
+async def drop_beyond(connection: AsyncConnection, node: NodeKey | None, now: datetime) -> int:
+    """Let the oldest deliveries be dead of which too many wait for the webhooks of a node; return how many."""
+    waiting = and_(_deliveries.c.webhook_id.in_(ids_of(node)), _deliveries.c.next_at.is_not(None))
+    last = await _last_beyond(connection, waiting, MOST_WAITING)
     if last is None:
         return 0
-    problem = f"more than {MOST_WAITING} deliveries waited for this webhook"
+    problem = f"more than {MOST_WAITING} deliveries waited for this webhook and those beside it"
     return await _end_all(connection, and_(waiting, _deliveries.c.id <= last), now, problem)
 
 
 async def forget_beyond(connection: AsyncConnection, webhook_id: int) -> None:
     """Delete the oldest deliveries of a webhook that have ended, of which too many are kept."""
-    ended = and_(_deliveries.c.webhook_id == webhook_id, _deliveries.c.ended_at.is_not(None))
-    kept = select(_deliveries.c.id).where(ended).order_by(_deliveries.c.id.desc()).offset(MOST_ENDED).limit(1)
-    last = await connection.scalar(kept)
-    if last is not None:
-        await connection.execute(delete_from(_deliveries).where(ended, _deliveries.c.id <= last))
+    await _forget_beyond(connection, _deliveries.c.webhook_id == webhook_id, MOST_ENDED)
+
+
+async def forget_beyond_together(connection: AsyncConnection, node: NodeKey | None) -> None:
+    """Delete the oldest deliveries of the webhooks of a node that have ended, of which too many are kept."""
+    await _forget_beyond(connection, _deliveries.c.webhook_id.in_(ids_of(node)), MOST_ENDED_TOGETHER)
 
 
 async def end_of_webhook(connection: AsyncConnection, webhook_id: int, now: datetime, problem: str) -> int:
@@ -101,23 +116,24 @@ async def end_of_webhook(connection: AsyncConnection, webhook_id: int, now: date
     return await _end_all(connection, waiting, now, problem)
 
 
-async def due_webhooks(connection: AsyncConnection, now: datetime, but: Sequence[int], limit: int) -> list[int]:
+async def due_webhooks(connection: AsyncConnection, now: datetime, but: Sequence[int]) -> list[DueWebhook]:
     """List webhooks for which a delivery is due and that have no pause, whichever waits for longest first.
 
     `but`: those that are left out.
     """
     no_pause = or_(_webhooks.c.disabled_until.is_(None), _webhooks.c.disabled_until <= now)
-    first = func.min(_deliveries.c.next_at)
+    path = func.coalesce(projects.c.path, groups.c.path, "")
     due = (
-        select(_deliveries.c.webhook_id)
+        select(_deliveries.c.webhook_id, path)
         .join(_webhooks, _webhooks.c.id == _deliveries.c.webhook_id)
+        .outerjoin(projects, projects.c.id == _webhooks.c.project_id)
+        .outerjoin(groups, groups.c.id == _webhooks.c.group_id)
         .where(_webhooks.c.failures < DISABLING, no_pause)
         .where(_deliveries.c.next_at <= now, _deliveries.c.webhook_id.not_in(list(but)))
-        .group_by(_deliveries.c.webhook_id)
-        .order_by(first)
-        .limit(limit)
+        .group_by(_deliveries.c.webhook_id, projects.c.path, groups.c.path)
+        .order_by(func.min(_deliveries.c.next_at))
     )
-    return list(await connection.scalars(due))
+    return [DueWebhook(id, path.partition("/")[0]) for id, path in await connection.execute(due)]
 
 
 async def claim(connection: AsyncConnection, webhook_id: int, now: datetime) -> Delivery | None:
@@ -178,6 +194,20 @@ async def trim(connection: AsyncConnection, now: datetime) -> int:
     """Delete some deliveries that ended long ago; return how many."""
     old = select(_deliveries.c.id).where(_deliveries.c.ended_at < now - KEPT).limit(_TRIMMED)
     return (await connection.execute(delete_from(_deliveries).where(_deliveries.c.id.in_(old)))).rowcount
+
+
+async def _forget_beyond(connection: AsyncConnection, which: ColumnElement[bool], kept: int) -> None:
+    ended = and_(which, _deliveries.c.ended_at.is_not(None))
+    last = await _last_beyond(connection, ended, kept)
+    if last is not None:
+        await connection.execute(delete_from(_deliveries).where(ended, _deliveries.c.id <= last))
+
+
+async def _last_beyond(connection: AsyncConnection, which: ColumnElement[bool], kept: int) -> int | None:
+    """The id of the latest delivery of some that is beyond a number of them; None where there are no more."""
+    ids = select(_deliveries.c.id).where(which).order_by(_deliveries.c.id.desc())
+    id: int | None = await connection.scalar(ids.offset(kept).limit(1))
+    return id
 
 
 async def _end_all(connection: AsyncConnection, which: Any, now: datetime, problem: str) -> int:

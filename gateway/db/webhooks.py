@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
@@ -50,6 +50,11 @@ async def list_told(connection: AsyncConnection, projects: Iterable[int], groups
     told = or_(_of(None), _webhooks.c.project_id.in_(sorted(projects)), _webhooks.c.group_id.in_(sorted(groups)))
     query = select(_webhooks).where(told, _webhooks.c.failures < DISABLING).order_by(_webhooks.c.id)
     return [_webhook(row) for row in await connection.execute(query)]
+
+
+def ids_of(node: NodeKey | None) -> Select[tuple[int]]:
+    """The query for the ids of the webhooks of a project, of a group itself, or of the server."""
+    return select(_webhooks.c.id).where(_of(node))
 
 
 async def get(connection: AsyncConnection, node: NodeKey | None, id: int) -> Webhook:

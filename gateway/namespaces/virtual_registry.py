@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 from cache.oci.errors import NameInvalid
 from cache.oci.names import RepositoryName
+from cache.upstream.reach import Reach
+from cache.upstream.urls import origin_of
+from cache.values import Origin
 from gateway.namespaces.errors import VirtualRegistryRefused
 
 REGISTRIES = 5
@@ -116,20 +119,20 @@ def check_upstream_url(url: str, private_hosts: frozenset[str]) -> None:
     """Check where an upstream is: at an https URL without a login in it or, at a host that the settings name, at an
     http URL. Raises VirtualRegistryRefused."""
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
+        origin = origin_of(url)
     except ValueError:
-        raise VirtualRegistryRefused("url", "is no URL") from None
+        raise VirtualRegistryRefused("url", "must be an https URL with a host") from None
+    parts = urlsplit(url)
     if not url.isascii() or not url.isprintable() or " " in url or len(url) > URL_LIMIT:
         raise VirtualRegistryRefused("url", f"must have at most {URL_LIMIT} characters without blanks")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise VirtualRegistryRefused("url", "must have no login, no query and no fragment")
-    if not host or parts.scheme not in ("http", "https"):
-        raise VirtualRegistryRefused("url", "must be an https URL with a host")
-    if parts.scheme == "http" and not is_private_host(host, port, private_hosts):
+    if not 0 < origin.port < 65536:
+        raise VirtualRegistryRefused("url", "has no valid port")
+    if origin.scheme == "http" and not is_private_host(origin, private_hosts):
         raise VirtualRegistryRefused("url", "must begin with https: this server sends nothing unencrypted there")
 
 
-def is_private_host(host: str, port: int | None, private_hosts: frozenset[str]) -> bool:
+def is_private_host(origin: Origin, private_hosts: frozenset[str]) -> bool:
     """Whether the settings let upstreams be at a host that may have private addresses, and http."""
-    return not private_hosts.isdisjoint({host.lower(), f"{host.lower()}:{port}"})
+    return Reach(private_hosts=private_hosts).allows_private(origin.host, origin.port)

@@ -134,6 +134,8 @@ class WebhookAdministration:
             check_url(given.url)
             if names_private_address(given.url) and not self._allows_private(given.url):
                 raise WebhookInvalid("url", "is blocked: its address is not on the public internet")
+        if given.token and not given.token.isascii():
+            raise WebhookInvalid("token", "is no ASCII text: it is sent in a header")
         if given.signing_token:
             parse_key(given.signing_token)
 

@@ -6,13 +6,16 @@ slow holds up itself. `gateway.webhooks` has the theory.
 
 import random
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
 import structlog
 
+from cache.runtime.fair_queue import Requester
+from cache.runtime.on_behalf import on_behalf_of
 from cache.runtime.tasks import Tasks
 from gateway.db import paths, webhook_deliveries, webhook_events, webhooks
 from gateway.db.connection import Connection
@@ -20,6 +23,7 @@ from gateway.db.engine import Database, DatabaseUnusable
 from gateway.db.webhook_deliveries import Delivery, NewDelivery
 from gateway.namespaces.node import NodeKind, prefixes_of
 from gateway.notifications.sender import AttemptOutcome
+from gateway.notifications.turns import WebhookTurns
 from gateway.webhooks.envelope import Envelopes
 from gateway.webhooks.event import RegistryEvent, Trigger
 from gateway.webhooks.schedule import delay_after
@@ -31,10 +35,14 @@ EVENTS_AT_ONCE = 200
 """Events that one transaction takes out of the outbox."""
 IN_ENVELOPE = 100
 """Pulls and cache fills in one envelope at most; pushes and deletions have an envelope each."""
+ENVELOPE_BYTES = 32 * 1024
+"""Bytes of an envelope beyond which it takes no more events: clients choose much of what stands in one."""
 TASKS = 64
 """Webhooks that are sent something at the same time; each sends one delivery after the other."""
+TASKS_OF_OWNER = TASKS // 2
 DELIVERIES_AT_ONCE = 20
-"""Deliveries of one webhook before others have their turn."""
+TURN = timedelta(seconds=10)
+"""So many deliveries of one webhook, begun within such a time, before others have their turn."""
 
 
 class Sending(Protocol):
@@ -61,7 +69,8 @@ class Notifier:
         self._clock = clock
         self._chance = chance
         self._tasks = Tasks()
-        self._busy: set[int] = set()
+        self._turns = WebhookTurns()
+        self._busy: dict[int, str] = {}
 
     async def step(self) -> bool:
         """Make deliveries of some events, and begin to send what is due; return whether there may be more events.
@@ -69,10 +78,11 @@ class Notifier:
         has_more = await self._fan_out()
         now, free = self._clock(), TASKS - len(self._busy)
         if free > 0:
-            due = partial(webhook_deliveries.due_webhooks, now=now, but=sorted(self._busy), limit=free)
-            for webhook_id in await self._database.query(due):
-                self._busy.add(webhook_id)
-                self._tasks.start(self._serve(webhook_id), "webhook")
+            due = await self._database.query(partial(webhook_deliveries.due_webhooks, now=now, but=sorted(self._busy)))
+            for webhook in self._turns.choose(due, Counter(self._busy.values()), free, TASKS_OF_OWNER):
+                self._busy[webhook.id] = webhook.owner
+                with on_behalf_of(Requester(webhook.owner, "webhooks")):
+                    self._tasks.start(self._serve(webhook.id), "webhook")
         return has_more
 
     async def trim(self) -> None:
@@ -97,10 +107,13 @@ class Notifier:
             known = await webhooks.list_told(connection, projects, above)
             made = [new for webhook in known for new in self._deliveries(webhook, events, above)]
             await webhook_deliveries.add(connection, made, now)
-            dropped = 0
-            for webhook_id in sorted({new.webhook_id for new in made}):
-                dropped += await webhook_deliveries.drop_beyond(connection, webhook_id, now)
+            told = {new.webhook_id for new in made}
+            for webhook_id in sorted(told):
                 await webhook_deliveries.forget_beyond(connection, webhook_id)
+            dropped = 0
+            for node in dict.fromkeys(webhook.node for webhook in known if webhook.id in told):
+                dropped += await webhook_deliveries.drop_beyond(connection, node, now)
+                await webhook_deliveries.forget_beyond_together(connection, node)
             return len(events), dropped
 
         taken, dropped = await self._database.transact(fan_out)
@@ -119,31 +132,24 @@ class Notifier:
         self, webhook: Webhook, events: Sequence[RegistryEvent], above: Mapping[int, str]
     ) -> list[NewDelivery]:
         """What a webhook is sent of some events, in their order."""
-        envelopes: list[list[RegistryEvent]] = []
-        for event in events:
-            if not _wants(webhook, event, above):
-                continue
-            last = envelopes[-1] if envelopes else []
-            joins = event.trigger in (Trigger.PULL, Trigger.FILL) and last and last[0].trigger is event.trigger
-            if joins and len(last) < IN_ENVELOPE:
-                last.append(event)
-            else:
-                envelopes.append([event])
+        wanted = [event for event in events if _wants(webhook, event, above)]
         return [
-            NewDelivery(webhook.id, new_delivery_id(), told[0].trigger, self._envelopes.write(told))
-            for told in envelopes
+            NewDelivery(webhook.id, new_delivery_id(), together[0].trigger, payload)
+            for together in _joined(wanted)
+            for payload in self._envelopes.write_all(together, ENVELOPE_BYTES)
         ]
 
     async def _serve(self, webhook_id: int) -> None:
         """Send some of what is due for a webhook."""
+        ends = self._clock() + TURN
         try:
             for _ in range(DELIVERIES_AT_ONCE):
-                if not await self._send_next(webhook_id):
+                if not await self._send_next(webhook_id) or self._clock() >= ends:
                     return
         except DatabaseUnusable as error:  # sent again once the lease has ended
             log.warning("webhook_delivery_not_noted", webhook=webhook_id, reason=str(error))
         finally:
-            self._busy.discard(webhook_id)
+            self._busy.pop(webhook_id, None)
 
     async def _send_next(self, webhook_id: int) -> bool:
         """Send the next delivery of a webhook; return whether it may go on at once."""
@@ -195,6 +201,20 @@ class Notifier:
 def new_delivery_id() -> str:
     """An id by which a receiver knows a delivery that it was sent before (Standard Webhooks, "webhook-id")."""
     return f"msg_{secrets.token_hex(16)}"
+
+
+def _joined(events: Iterable[RegistryEvent]) -> list[list[RegistryEvent]]:
+    """Events in their order, those together that one envelope may hold: pulls, or cache fills, that follow each
+    other."""
+    joined: list[list[RegistryEvent]] = []
+    for event in events:
+        last = joined[-1] if joined else []
+        joins = event.trigger in (Trigger.PULL, Trigger.FILL) and last and last[0].trigger is event.trigger
+        if joins and len(last) < IN_ENVELOPE:
+            last.append(event)
+        else:
+            joined.append([event])
+    return joined
 
 
 def _wants(webhook: Webhook, event: RegistryEvent, above: Mapping[int, str]) -> bool:

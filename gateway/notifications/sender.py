@@ -101,9 +101,10 @@ def signing_context(uid: str) -> str:
 
 
 def _told(error: Unavailable) -> str:
-    """Why a request had no response, without addresses: they would tell of the network behind this server."""
-    if stage_of(error) is FailureStage.ADDRESS:
-        return "the host has an address that is not public: an administrator may name it in webhooks.private_hosts"
-    if stage_of(error) is FailureStage.NAME:
-        return "the name of the host has no address"
-    return error.reason
+    """Why a request had no response."""
+    advice = "; an administrator may name the host in webhooks.private_hosts"
+    return error.reason + (advice if stage_of(error) in _UNKNOWN_PLACE else "")
+
+
+_UNKNOWN_PLACE = (FailureStage.ADDRESS, FailureStage.NAME)
+"""Stages that are not told apart: that would tell of the network behind this server."""

@@ -25,7 +25,7 @@ from cache.upstream.urls import registry_of
 from cache.values import CredentialId, Source
 from gateway.keys.sealing import SealBroken, Sealer
 from gateway.known_registries import find_registry
-from gateway.namespaces.virtual_registry import LABEL, VirtualUpstream, is_private_host
+from gateway.namespaces.virtual_registry import LABEL, VirtualUpstream
 from gateway.virtual.store import login_context
 
 log = structlog.get_logger()
@@ -85,7 +85,7 @@ class VirtualClients:
         token_hosts = frozenset(known.token_hosts) if known else frozenset[str]()
         redirect_hosts = known.redirect_hosts if known else ()
         hosts = frozenset({f"{origin.host}:{origin.port}", origin.host, *token_hosts, *redirect_hosts})
-        reach = Reach(hosts, private_addresses=is_private_host(origin.host, origin.port, self._private_hosts))
+        reach = Reach(hosts, private_hosts=self._private_hosts, discreet=True)
         egress = Egress(reach, traffic=self._traffic(LABEL), sender=self._sender)
         tokens = Tokens(source.origin, token_hosts, lambda: self._login(upstream), logins=Logins(self._ledger, source))
         whom = "anonymous users" if upstream.username is None else "the account of its group"

@@ -1,7 +1,7 @@
 """Envelope: what a webhook is sent, in the form of distribution's notifications ("Notifications", "Envelope")."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 from uuid import UUID, uuid5
 
@@ -23,6 +23,19 @@ class Envelopes:
     def write(self, events: Sequence[RegistryEvent]) -> str:
         """The document with some events."""
         return json.dumps({"events": [self._document(event) for event in events]}, separators=(",", ":"))
+
+    def write_all(self, events: Sequence[RegistryEvent], limit: int) -> Iterator[str]:
+        """Documents with all of some events, in their order: one takes no more of them beyond a number of bytes."""
+        held: list[RegistryEvent] = []
+        size = 0
+        for event in events:
+            held.append(event)
+            size += len(self.write([event]))  # ASCII
+            if size > limit:
+                yield self.write(held)
+                held, size = [], 0
+        if held:
+            yield self.write(held)
 
     def _document(self, event: RegistryEvent) -> dict[str, object]:
         cause = event.cause

@@ -111,6 +111,32 @@ async def test_a_private_address_in_the_url_itself_is_refused_however_it_is_writ
         await get(make_egress(Reach()), f"http://{host}:{canary.port}/")
 
 
+async def test_those_hosts_alone_have_private_addresses_that_are_named_for_that(
+    liar: Liar, canary: Liar, make_egress: MakeEgress, get: Get
+) -> None:
+    egress = make_egress(Reach(private_hosts=frozenset({"own.example"})), answers("127.0.0.1"))
+    assert await get(egress, f"http://own.example:{liar.port}/v2/") == 200
+    with pytest.raises(Unavailable, match="not a public address"):
+        await get(egress, f"http://other.example:{canary.port}/")
+
+
+@pytest.mark.parametrize("reach", [Reach(discreet=True), Reach(hosts=frozenset({"own.example"}))])
+async def test_nobody_is_told_where_a_name_leads_that_no_setting_has(
+    make_egress: MakeEgress, get: Get, reach: Reach
+) -> None:
+    """By a redirect, or because users of this server name the hosts."""
+    said = set()
+    for found in (answers("10.1.2.3"), answers(), resolver_that_fails):
+        with pytest.raises(Unavailable) as refused:
+            await get(make_egress(reach, found), "http://inside.example/")
+        said.add(refused.value.reason)
+    assert said == {"inside.example: the name has no address on the public internet"}
+
+
+def resolver_that_fails(host: str, port: int) -> list[str]:
+    raise OSError("Name or service not known")
+
+
 async def test_private_addresses_may_be_reached_where_that_is_meant(
     liar: Liar, make_egress: MakeEgress, get: Get
 ) -> None:

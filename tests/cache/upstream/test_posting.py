@@ -108,10 +108,16 @@ async def test_a_receiver_that_sends_its_head_for_ever_is_left_in_time(posters: 
                 await post(posters.make(HOST, timeout=0.3), url)
 
 
-@pytest.mark.parametrize("url", ["ftp://a.example/", "no url", "http://"])
+@pytest.mark.parametrize("url", ["ftp://a.example/", "no url", "http://", "http://1.2.3.999/"])
 async def test_what_is_no_url_is_refused(posters: Posters, url: str) -> None:
     with pytest.raises(Unavailable):
         await post(posters.make(), url)
+
+
+async def test_a_header_that_cannot_be_sent_is_a_failure_as_others_are(posters: Posters) -> None:
+    sent = {"X-Gitlab-Token": "gehe\N{LATIN SMALL LETTER I WITH DIAERESIS}m"}
+    with pytest.raises(Unavailable):
+        await posters.make(HOST).post(f"http://{HOST}/", sent, b"{}", verify=True, owner="hook")
 
 
 async def test_a_certificate_is_checked_unless_the_owner_wants_none_of_it(posters: Posters, tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ def test_scheme_host_and_port_make_an_origin(url: str, origin: Origin) -> None:
         "https://registry.example:99999/",
         "https://registry.example:port/",
         "https://[::1/",
+        "https://1.2.3.999/",
+        "https://-registry.example/",
     ],
 )
 def test_what_is_no_absolute_http_url_has_no_origin(url: str) -> None:

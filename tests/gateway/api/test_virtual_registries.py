@@ -217,5 +217,24 @@ async def test_a_private_address_is_not_reached(rest: Rest) -> None:
         [upstream] = await rest.get(f"{one}/upstreams")
         name = f"virtual_registries/container/{one.rpartition('/')[2]}/library/tiny"
         answer = await rest.surface.call("GET", f"{name}/manifests/latest", who="reporter")
-        assert answer.status == 503 and b"private" in answer.body, (url, answer.body)
+        assert answer.status == 503 and b"no address on the public internet" in answer.body, (url, answer.body)
         assert (await rest.call("DELETE", f"{BASE}/upstreams/{upstream['id']}")).status == 204
+
+
+async def test_what_a_name_leads_to_within_the_network_is_not_told(rest: Rest) -> None:
+    """Neither its address nor whether it has one: here one name leads to loopback, and the other one nowhere."""
+    one, said = await make(rest), []
+    for host in ("localhost", "nowhere.invalid"):
+        upstream = await add(rest, one, f"https://{host}")
+        name = f"virtual_registries/container/{one.rpartition('/')[2]}/library/tiny"
+        answer = await rest.surface.call("GET", f"{name}/manifests/latest", who="reporter")
+        said.append((answer.status, answer.body.replace(host.encode(), b"HOST")))
+        await sent(rest, "DELETE", f"{BASE}/upstreams/{upstream['id']}", 204)
+    assert said[0] == said[1] and said[0][0] == 503
+
+
+async def test_a_url_that_nothing_can_be_requested_of_is_refused(rest: Rest) -> None:
+    one = await make(rest)
+    for url in ("https://-a/", "https://1.2.3.999/", "https://a.example:0/", "https://a.example:99999/"):
+        refused = await sent(rest, "POST", f"{one}/upstreams", 400, url=url, name="up", username="a", password=SECRET)
+        assert list(refused["message"]) == ["url"], url

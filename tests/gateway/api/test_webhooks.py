@@ -104,6 +104,8 @@ async def test_a_webhook_of_one_place_is_none_of_another(rest: Rest) -> None:
         {"url": "http://169.254.169.254/latest/meta-data"},
         {"url": "http://[::1]:9000/"},
         {"url": "https://a.example/", "signing_token": "short"},
+        {"url": "https://1.2.3.999/"},
+        {"url": "https://a.example/", "token": "gehe\N{LATIN SMALL LETTER I WITH DIAERESIS}m"},
         {"url": "https://a.example/", "registry_push_events": "perhaps"},
         {"url": "https://a.example/", "name": "a" * 256},
     ],
@@ -225,6 +227,15 @@ async def test_what_happens_while_nobody_tells_of_it_is_told_later(rest: Rest, r
     async with telling_webhooks(rest.services, URL):
         await receiver.wait_for(1)
     assert actions(receiver) == [("push", "v1")]
+
+
+async def test_a_sample_does_not_tell_what_a_name_leads_to_within_the_network(rest: Rest) -> None:
+    said = []
+    for host in ("localhost", "nowhere.invalid"):  # one leads to loopback, the other one nowhere
+        made = await make(rest, f"http://{host}/")
+        refused = await rest.call("POST", f"{PROJECT}/hooks/{made['id']}/test/registry_push_events")
+        said.append((refused.status, refused.body.replace(host.encode(), b"HOST")))
+    assert said[0] == said[1] and said[0][0] == 422 and b"webhooks.private_hosts" in said[0][1]
 
 
 async def test_a_sample_is_sent_at_once_and_a_success_enables_a_webhook_again(rest: Rest, receiver: Receiver) -> None:

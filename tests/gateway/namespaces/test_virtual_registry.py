@@ -50,7 +50,7 @@ def test_other_names_are_elsewhere() -> None:
         ("https://user:secret@registry.example", "no login"),
         ("https://registry.example?x=1", "no query"),
         ("https://registry.example#x", "no query"),
-        ("https://registry.example:99999", "is no URL"),
+        ("https://registry.example:99999", "must be an https URL"),
         ("https://registry.example/" + "a" * 255, "at most 255"),
         ("https://registry.example/\u00e9", "at most 255"),
     ],

@@ -8,6 +8,8 @@ from functools import partial
 
 import pytest
 
+from cache.runtime.fair_queue import Requester
+from cache.runtime.on_behalf import current_requester
 from gateway.db import webhook_deliveries, webhook_events, webhooks
 from gateway.db.engine import Database
 from gateway.db.webhook_deliveries import KEPT, LEASE, Delivery
@@ -17,6 +19,7 @@ from gateway.notifications import notifier as notifier_module
 from gateway.notifications.notices import PulledNotices
 from gateway.notifications.notifier import Notifier
 from gateway.notifications.sender import AttemptOutcome
+from gateway.webhooks.cause import Cause
 from gateway.webhooks.envelope import Envelopes
 from gateway.webhooks.event import RegistryEvent, Trigger
 from gateway.webhooks.schedule import ATTEMPTS, delay_after
@@ -32,14 +35,20 @@ ALL = frozenset(Trigger)
 @dataclass
 class Sender:
     """Notes what it is given. `outcomes`: by the number of a webhook; what is not there is a success. `holds`: webhooks
-    whose receivers never respond."""
+    whose receivers never respond. `takes`: the time of an attempt, by the clock of `rig`."""
 
     sent: list[tuple[int, str]] = field(default_factory=list)
     outcomes: dict[int, AttemptOutcome] = field(default_factory=dict)
     holds: set[int] = field(default_factory=set)
+    takes: timedelta = timedelta(0)
+    on_behalf: list[Requester] = field(default_factory=list)
+    rig: "Rig | None" = None
 
     async def send(self, webhook: Webhook, delivery: Delivery) -> AttemptOutcome:
         self.sent.append((webhook.id, delivery.uid))
+        self.on_behalf.append(current_requester())
+        if self.rig is not None:
+            self.rig.now += self.takes
         if webhook.id in self.holds:
             await asyncio.Event().wait()
         return self.outcomes.get(webhook.id, AttemptOutcome(200))
@@ -168,6 +177,43 @@ async def test_receivers_that_do_not_respond_take_so_many_places_and_others_have
     assert {webhook for webhook, _ in rig.sender.sent} == {first, second, third}
 
 
+async def test_whoever_has_many_slow_receivers_and_much_for_them_leaves_others_their_turns(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier_module, "TASKS", 2)
+    monkeypatch.setattr(notifier_module, "TASKS_OF_OWNER", 1)
+    async with rig.database.write() as connection:
+        many, other = await add_group(connection, "many"), await add_group(connection, "other")
+    rig.sender.holds |= {await rig.hook(many) for _ in range(4)}
+    await rig.happen(*(f"many/app{number}" for number in range(5)))
+    await rig.step()
+    waits = await rig.hook(other)
+    await rig.happen("other/app")
+    await rig.step()
+    told = [webhook for webhook, _ in rig.sender.sent]
+    assert len(told) == 2 and told[1] == waits
+    assert [requester.group for requester in rig.sender.on_behalf] == ["many", "other"], "names are looked up in turns"
+
+
+async def test_a_turn_ends_after_some_time_however_much_is_due(rig: Rig) -> None:
+    rig.sender.rig, rig.sender.takes = rig, notifier_module.TURN / 2
+    await rig.hook()
+    await rig.happen(*(f"team/app{number}" for number in range(9)))
+    await rig.step()
+    assert len(rig.sender.sent) == 2
+
+
+async def test_an_envelope_takes_no_more_beyond_so_many_bytes(rig: Rig) -> None:
+    hook = await rig.hook()
+    long = Cause(user_agent="\N{WHITE SMILING FACE}" * 255, host="h" * 255, actor="a" * 255)
+    events = [RegistryEvent(0, NOW, Trigger.PULL, f"team/app{number}", cause=long) for number in range(60)]
+    await rig.database.transact(partial(webhook_events.add, events=events))
+    await rig.step()
+    payloads = [delivery.payload for delivery in await rig.deliveries(hook)]
+    assert sum(payload.count('"timestamp"') for payload in payloads) == 60
+    assert max(map(len, payloads)) < 2 * notifier_module.ENVELOPE_BYTES and len(payloads) == 4
+
+
 async def test_what_was_being_sent_by_a_process_that_was_killed_is_sent_again_after_its_lease(rig: Rig) -> None:
     hook = await rig.hook()
     rig.sender.holds.add(hook)
@@ -234,17 +280,22 @@ async def test_a_webhook_that_fails_for_ever_is_disabled_and_told_no_more(rig: R
     assert len(rig.sender.sent) == 1 and len(await rig.deliveries(hook)) == 2
 
 
-async def test_too_many_deliveries_that_wait_are_dead_the_oldest_first(
+async def test_too_many_deliveries_that_wait_in_a_project_are_dead_the_oldest_first(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_deliveries, "MOST_WAITING", 3)
-    hook = await rig.hook()
+    monkeypatch.setattr(webhook_deliveries, "MOST_WAITING", 5)
+    async with rig.database.write() as connection:
+        group, other = await add_group(connection), await add_group(connection, "other")
+    hooks, elsewhere = [await rig.hook(group) for _ in range(2)], await rig.hook(other)
     async with rig.database.write() as connection:
         later = (NOW + timedelta(days=1)).isoformat(sep=" ")
         await connection.exec_driver_sql(f"UPDATE webhooks SET failures = 5, disabled_until = '{later}'")
-    await rig.happen(*(f"team/app{number}" for number in range(5)))
+    await rig.happen("other/app", *(f"team/app{number}" for number in range(4)))
     await rig.step()
-    assert [d.status for d in await rig.deliveries(hook)] == ["dead"] * 2 + ["pending"] * 3
+    together = [delivery for hook in hooks for delivery in await rig.deliveries(hook)]
+    ended = [delivery.status for delivery in sorted(together, key=lambda delivery: delivery.id)]
+    assert ended == ["dead"] * 3 + ["pending"] * 5
+    assert [delivery.status for delivery in await rig.deliveries(elsewhere)] == ["pending"]
 
 
 async def test_deliveries_are_kept_for_some_days_after_their_end(rig: Rig) -> None:
@@ -307,3 +358,16 @@ async def test_no_more_than_so_many_deliveries_are_kept_that_have_ended(
         await rig.step()
     paths = [delivery.payload.partition('"repository":"')[2][:9] for delivery in await rig.deliveries(webhook)]
     assert paths == ["team/app2", "team/app3", "team/app4"]
+
+
+async def test_webhooks_of_one_project_together_keep_so_many_deliveries_that_have_ended(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_deliveries, "MOST_ENDED_TOGETHER", 3)
+    hooks = [await rig.hook() for _ in range(2)]
+    for number in range(3):
+        await rig.happen(f"team/app{number}")
+        await rig.step()
+    await rig.happen("team/last")
+    await rig.notifier._fan_out()
+    assert sum([len(await rig.deliveries(hook)) for hook in hooks]) == 3 + 2, "and those that wait"

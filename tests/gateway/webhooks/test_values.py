@@ -51,6 +51,7 @@ def test_a_url_of_the_web_is_taken(url: str) -> None:
         *("https://a.example/ x", "https://a.example/\r\nX: y", "https://ä.example/", "https://a.example:0/"),
         f"https://a.example/{'a' * 2048}",
         "https://a.example:99999/",
+        "https://1.2.3.999/",
     ],
 )
 def test_what_is_no_plain_url_is_refused_without_repeating_it(url: str) -> None:
