@@ -45,6 +45,7 @@ AUDIT_EVENTS = "tests/gateway/api/test_audit_events.py"
 WEBHOOKS = "tests/gateway/api/test_webhooks.py"
 RATE_LIMITS = "tests/gateway/api/test_rate_limits.py"
 NOTIFIER = "tests/gateway/notifications/test_notifier.py"
+VIRTUAL_CLIENTS = "tests/gateway/virtual/test_clients.py"
 EGRESS = "tests/cache/upstream/test_egress.py"
 TURNS = "tests/gateway/notifications/test_turns.py"
 POSTING = "tests/cache/upstream/test_posting.py"
@@ -393,7 +394,7 @@ THREATS = [
             "tests/cache/upstream/test_egress.py::test_the_addresses_of_every_new_connection_are_looked_up_anew",
             "tests/cache/upstream/test_resolver.py::test_an_address_that_hides_in_another_is_not_public",
         ),
-        Disarm("cache/upstream/transport.py", "if not self.reach.private_addresses and", "if False and"),
+        Disarm("cache/upstream/reach.py", "return self.private_addresses or _is", "return True or _is"),
     ),
     Threat(
         "proxies of the environment",
@@ -3046,8 +3047,8 @@ THREATS = [
         ),
         Disarm(
             "cache/upstream/transport.py",
-            "self._checked(await asyncio.wait_for(asyncio.shield(found), timeout))",
-            "self._checked(await found)",
+            "await asyncio.wait_for(asyncio.shield(found), timeout))",
+            "await found)",
         ),
     ),
     Threat(
@@ -5212,8 +5213,8 @@ THREATS = [
         ),
         Disarm(
             "cache/upstream/posting.py",
-            "private_addresses=is_private, verify=verify",
-            "private_addresses=True, verify=verify",
+            "private_hosts=hosts, discreet=True",
+            "private_addresses=True, discreet=True",
         ),
     ),
     Threat(
@@ -5524,6 +5525,23 @@ THREATS = [
             "private_hosts=self._private_hosts, discreet=True",
             "private_addresses=True, discreet=True",
         ),
+    ),
+    Threat(
+        "clients of upstreams that are changed",
+        "A maintainer changes an upstream, or empties its cache, and pulls, again and again: each leaves a client.",
+        "A client is made of what it sends alone, few of one group linger, and the group that has most loses one first.",
+        (VIRTUAL_CLIENTS,),
+        Disarm("gateway/virtual/clients.py", "if len(lingering) > LINGERING:", "if False:"),
+    ),
+    Threat(
+        "limits of upstreams that are changed",
+        "An upstream of somebody refuses, its cache is emptied, and so on, until the file of limits is too large to read.",
+        "The latest thousand of upstreams that users name are kept, beside all others.",
+        (
+            "tests/cache/upstream/test_ledger.py"
+            "::test_upstreams_that_users_name_have_so_many_entries_and_take_none_of_others",
+        ),
+        Disarm("cache/upstream/ledger.py", "named[:-MOST_NAMED]", "named[:0]"),
     ),
     Threat(
         "a redirect from a private upstream",

@@ -25,6 +25,10 @@ _NUMBERS = 1e11
 
 _FORGET_AFTER = 30 * 24 * 3600
 
+MOST_NAMED = 1_000
+"""Upstreams named by users of this server whose limits are kept, those of the latest: each change of one makes another
+source, and the file must not grow beyond what is read of it."""
+
 
 class Ledger:
     """Limits by source, for tasks and threads. Without a path the ledger lasts as long as the process."""
@@ -34,6 +38,7 @@ class Ledger:
         self._path = path
         self._known: dict[Source, Allowance] = {}
         self._dirty: set[Source] = set()
+        self._room = MOST_NAMED
         self._seen: tuple[int, int, int] | None = None
         self._lock = threading.Lock()
 
@@ -52,6 +57,7 @@ class Ledger:
         with self._lock:
             self._known[source] = change(self._find(source))
             self._dirty.add(source)
+            self._trim()
 
     def change(self, source: Source, change: Callable[[Allowance], Allowance]) -> Allowance:
         """Change what all processes know of a source, at once: one process at a time applies `change` to the shared
@@ -59,6 +65,7 @@ class Ledger:
         with self._lock, self._exclusively():
             self._look()
             changed = self._known[source] = change(self._find(source))
+            self._trim()
             self._write()
             return changed
 
@@ -76,6 +83,19 @@ class Ledger:
 
     def _find(self, source: Source) -> Allowance:
         return plausible(self._known.get(source, UNKNOWN), self.clock())
+
+    def _trim(self) -> None:
+        """Drop what was told longest ago of upstreams that users name, where they are too many."""
+        if len(self._known) <= self._room:
+            return
+        named = sorted(
+            (source for source in self._known if source.credential.virtual),
+            key=lambda source: _told(self._known[source]),
+        )
+        for source in named[:-MOST_NAMED]:
+            del self._known[source]
+            self._dirty.discard(source)
+        self._room = len(self._known) + MOST_NAMED // 10
 
     def _look(self) -> None:
         """Read the file again if another process has replaced it."""
@@ -100,11 +120,7 @@ class Ledger:
             return
         since = self.clock() - _FORGET_AFTER
         every = {source: self._find(source) for source in self._known}
-        kept = {
-            source: known
-            for source, known in every.items()
-            if max(known.told_at, known.until, known.login_until) > since
-        }
+        kept = {source: known for source, known in every.items() if _told(known) > since}
         document = {str(source): asdict(allowance) for source, allowance in kept.items()}
         try:
             found = files.replace(self._path, json.dumps(document).encode())
@@ -131,6 +147,11 @@ class Ledger:
         finally:
             if descriptor is not None:
                 os.close(descriptor)
+
+
+def _told(known: Allowance) -> float:
+    """When a source has said something last, or until when what it said holds."""
+    return max(known.told_at, known.until, known.login_until)
 
 
 def _parse(content: bytes) -> dict[Source, Allowance]:

@@ -7,8 +7,9 @@ that its registry is known to have.
 
 import asyncio
 import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -31,14 +32,27 @@ from gateway.virtual.store import login_context
 log = structlog.get_logger()
 
 KEPT = 500
-"""Clients that a process keeps, with their connections; the least used one is closed."""
+"""Clients that a process keeps, with their connections; beyond it the least used one is closed of the group that has
+most."""
 LINGER = 3600.0
 """Seconds until a client that is not kept is closed, so that its downloads end before."""
+LINGERING = 4
+"""Clients of one group that linger; beyond it the first one is closed at once: changes of upstreams make them."""
 
 
 def source_of(upstream: VirtualUpstream) -> Source:
     """Under what the content of an upstream is cached: shared with no other one, nor with a dependency proxy."""
     return Source.at(registry_of(upstream.url), CredentialId(upstream.username or "", virtual=upstream.cache_key))
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A client, and of what it was made; other changes of an upstream need no other client."""
+
+    group_id: int
+    facts: tuple[str | None, ...]
+    client: RegistryClient
+    egress: Egress
 
 
 class VirtualClients:
@@ -58,28 +72,37 @@ class VirtualClients:
         self._traffic = traffic
         self._private_hosts = private_hosts
         self._sender = sender
-        self._clients: OrderedDict[VirtualUpstream, tuple[RegistryClient, Egress]] = OrderedDict()
+        self._clients: OrderedDict[int, _Made] = OrderedDict()
         self._tasks = Tasks()
-        self._retired: set[Egress] = set()
+        self._lingering: dict[int, list[Egress]] = {}
 
     def client(self, upstream: VirtualUpstream) -> RegistryClient:
         """The client of an upstream as it is now."""
-        known = self._clients.get(upstream)
-        if known is None:
-            known = self._clients[upstream] = self._make(upstream)
+        known = self._clients.get(upstream.id)
+        if known is None or known.facts != _facts(upstream):
+            self._clients[upstream.id] = made = self._make(upstream)
+            if known is not None:
+                self._retire(known)
             if len(self._clients) > KEPT:
-                _, (_, egress) = self._clients.popitem(last=False)
-                self._retire(egress)
-        self._clients.move_to_end(upstream)
-        return known[0]
+                self._retire(self._clients.pop(self._least_used()))
+            known = made
+        if upstream.id in self._clients:
+            self._clients.move_to_end(upstream.id)
+        return known.client
 
     async def close(self) -> None:
         """Close every client."""
         await self._tasks.close()
-        for egress in [*(egress for _, egress in self._clients.values()), *self._retired]:
+        lingering = [egress for every in self._lingering.values() for egress in every]
+        for egress in [*(made.egress for made in self._clients.values()), *lingering]:
             await egress.close()
 
-    def _make(self, upstream: VirtualUpstream) -> tuple[RegistryClient, Egress]:
+    def _least_used(self) -> int:
+        """The upstream whose client is closed: the least used one of the group that has most."""
+        [(most, _)] = Counter(made.group_id for made in self._clients.values()).most_common(1)
+        return next(id for id, made in self._clients.items() if made.group_id == most)
+
+    def _make(self, upstream: VirtualUpstream) -> _Made:
         source = source_of(upstream)
         origin, known = source.origin, find_registry(source.origin.host)
         token_hosts = frozenset(known.token_hosts) if known else frozenset[str]()
@@ -91,7 +114,8 @@ class VirtualClients:
         whom = "anonymous users" if upstream.username is None else "the account of its group"
         quota = Quota(self._ledger, source, upstream.name, whom, known is not None and known.free_checks)
         truthful = known is not None and known.truthful_heads
-        return RegistryClient(source, upstream.url, egress, tokens, quota, truthful_heads=truthful), egress
+        client = RegistryClient(source, upstream.url, egress, tokens, quota, truthful_heads=truthful)
+        return _Made(upstream.group_id, _facts(upstream), client, egress)
 
     def _login(self, upstream: VirtualUpstream) -> Credential | None:
         """The login of an upstream, which is opened for each use. Raises Unavailable."""
@@ -107,11 +131,23 @@ class VirtualClients:
             upstream.username, password, hashlib.sha256(upstream.password_sealed.encode()).hexdigest()[:32]
         )
 
-    def _retire(self, egress: Egress) -> None:
-        self._retired.add(egress)
-        self._tasks.start(self._close_later(egress), "virtual upstream")
+    def _retire(self, made: _Made) -> None:
+        """Close a client later, or, where many of its group wait for that, close the first one of them now."""
+        lingering = self._lingering.setdefault(made.group_id, [])
+        lingering.append(made.egress)
+        if len(lingering) > LINGERING:
+            self._tasks.start(lingering.pop(0).close(), "virtual upstream")
+        self._tasks.start(self._close_later(made), "virtual upstream")
 
-    async def _close_later(self, egress: Egress) -> None:
+    async def _close_later(self, made: _Made) -> None:
         await asyncio.sleep(LINGER)
-        self._retired.discard(egress)
-        await egress.close()
+        lingering = self._lingering.get(made.group_id, [])
+        if made.egress in lingering:
+            lingering.remove(made.egress)
+            await made.egress.close()
+        if not lingering:
+            self._lingering.pop(made.group_id, None)
+
+
+def _facts(upstream: VirtualUpstream) -> tuple[str | None, ...]:
+    return upstream.url, upstream.username, upstream.password_sealed, upstream.cache_key

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from cache.upstream import ledger as ledger_module
 from cache.upstream.allowance import RequestKind, StatedLimit, after_response
 from cache.upstream.errors import RateLimited
 from cache.upstream.ledger import Ledger, read
 from cache.upstream.quota import Quota
+from cache.values import CredentialId, Source
 from tests.cache.samples import ALICE, ANONYMOUS
 
 
@@ -200,3 +202,17 @@ def test_a_list_that_is_refused_stops_lists_alone(clock: Clock) -> None:
     clock.now += 60
     with quota.request(RequestKind.LIST):
         pass
+
+
+def test_upstreams_that_users_name_have_so_many_entries_and_take_none_of_others(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "MOST_NAMED", 10)
+    ledger = Ledger(path, clock)
+    refuse(Quota(ledger, ANONYMOUS))
+    for number in range(30):
+        clock.now += 1
+        refuse(Quota(ledger, Source(ANONYMOUS.origin, CredentialId("", virtual=f"key{number}"))))
+    kept = read(path, clock)
+    assert ANONYMOUS in kept and len(kept) <= 1 + 10 + 1
+    assert Source(ANONYMOUS.origin, CredentialId("", virtual="key29")) in kept
