@@ -1208,7 +1208,17 @@ THREATS = [
         "A maintainer makes an access token with the role of an owner, or takes one over by a rotation.",
         "An access token is made, rotated and revoked by those alone who have at least its role there.",
         (f"{REST}/test_access_tokens.py::test_nobody_is_given_a_role_above_the_own_one",),
-        Disarm("gateway/api/access_tokens.py", "if role is not None and (own is None or role > own):", "if False:"),
+        Disarm("gateway/administration/access_tokens.py", "if role is not None:", "if False:"),
+    ),
+    Threat(
+        "a member above whoever adds one",
+        "A maintainer makes an accomplice an owner, or takes the role of an owner away.",
+        "Nobody gives, changes or takes a role above the own one.",
+        (
+            f"{REST}/test_tree.py::test_nobody_gives_or_takes_a_role_above_the_own_one",
+            "tests/gateway/web/test_members.py::test_nobody_gives_or_takes_a_role_above_the_own_one",
+        ),
+        Disarm("gateway/inspection/place_finder.py", "if role is None or role < needed:", "if role is None:"),
     ),
     Threat(
         "an access token that outlives itself",
@@ -1227,7 +1237,7 @@ THREATS = [
         "The bot of an access token rotates its own token alone.",
         (f"{REST}/test_access_tokens.py::test_a_bot_rotates_its_own_token_alone",),
         Disarm(
-            "gateway/api/access_tokens.py",
+            "gateway/administration/access_tokens.py",
             "if user is None or (user.id != found.token.user_id and await self._tokens.is_bot(user.id)):",
             "if user is None:",
         ),
@@ -5636,7 +5646,11 @@ THREATS = [
         "A maintainer of one project reads and revokes the deploy tokens of another one by their numbers.",
         "A deploy token is found in the project or group to which it belongs, and in no other.",
         ("tests/gateway/api/test_deploy_tokens.py::test_a_token_is_found_where_it_belongs_alone",),
-        Disarm("gateway/api/deploy_tokens.py", "if token is None or token.node != node:", "if token is None:"),
+        Disarm(
+            "gateway/administration/deploy_tokens.py",
+            "if token is None or token.node != place.key:",
+            "if token is None:",
+        ),
     ),
     Threat(
         "a server administered by anybody",

@@ -33,6 +33,7 @@ from gateway.web.help_pages import HelpPages
 from gateway.web.home import Home
 from gateway.web.member_pages import MemberPages
 from gateway.web.my_tokens import MyTokens
+from gateway.web.node_tokens import NodeTokens
 from gateway.web.options import WebOptions
 from gateway.web.pages import Pages
 from gateway.web.project_settings import ProjectSettings
@@ -62,6 +63,7 @@ def page_table(services: Services, pages: Pages, cookies: Cookies) -> PageTable:
         Home(services, pages),
         MyTokens(services, pages),
         MemberPages(services, pages),
+        NodeTokens(services, pages),
         ProjectSettings(services, pages),
         CleanupSettings(services, pages),
         Removals(services, pages),

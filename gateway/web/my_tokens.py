@@ -1,7 +1,7 @@
 """My tokens: the personal access tokens of whoever is signed in."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from starlette.responses import Response
 
@@ -12,47 +12,17 @@ from gateway.db.token_lists import TokenFilter, TokenOrder
 from gateway.db.windows import ListWindow
 from gateway.inspection.place_finder import PlaceUnknown
 from gateway.namespaces.credential_rules import find_ending
-from gateway.namespaces.credentials import PersonalToken, Scope
+from gateway.namespaces.credentials import PersonalToken
 from gateway.namespaces.errors import TreeError
-from gateway.namespaces.expiry import parse_expiry
 from gateway.services import Services
 from gateway.web.errors import sentence
-from gateway.web.forms import Form
 from gateway.web.pages import Pages
 from gateway.web.routes import PageRoute
+from gateway.web.token_forms import PAGE, SCOPES, ListedToken, MadeToken, WantedToken
 from gateway.web.visit import Visit
 
 TOKENS = "/-/profile/personal_access_tokens"
-PAGE = 50
-"""Tokens on a page."""
-
-SCOPES = {
-    Scope.READ_REGISTRY: "Pull images.",
-    Scope.WRITE_REGISTRY: "Push images, and pull them.",
-    Scope.READ_API: "Read by the REST API, and pull.",
-    Scope.API: "Everything that you may do: registry and REST API.",
-}
-"""What each scope allows, the narrowest first."""
-
 _INVALID = 422
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A token as a form asks for it. `problem`: why it was not made; empty where nobody has tried."""
-
-    name: str = ""
-    expires: str = ""
-    scopes: frozenset[str] = frozenset({Scope.READ_REGISTRY.value})
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """A token that was made, with its secret, which is shown once."""
-
-    token: PersonalToken
-    secret: str = field(repr=False)
 
 
 class MyTokens:
@@ -75,21 +45,17 @@ class MyTokens:
 
     async def list_own(self, visit: Visit) -> Response:
         """List the tokens, and show the form that makes one."""
-        return await self._list(visit, _Wanted())
+        return await self._list(visit, WantedToken())
 
     async def create(self, visit: Visit) -> Response:
         """Make a token, whose secret is on the page that answers, and nowhere else."""
-        user, wanted = visit.require_user(), _wanted(visit.form)
-        known = {scope.value for scope in Scope}
-        scopes = [Scope(name) for name in sorted(wanted.scopes & known)]
+        user, wanted = visit.require_user(), WantedToken.read(visit.form)
         try:
-            expires_at = parse_expiry(wanted.expires, self._clock()) if wanted.expires else None
-            made = await self._tokens.create(user.id, wanted.name, scopes, expires_at)
+            made = await self._tokens.create(user.id, wanted.name, wanted.chosen, wanted.ends(self._clock()))
         except TreeError as error:
-            again = _Wanted(wanted.name, wanted.expires, wanted.scopes, sentence(str(error)))
-            return await self._list(visit, again, status=_INVALID)
+            return await self._list(visit, replace(wanted, problem=sentence(str(error))))
         self._note(visit, EventKind.CREATE, made.token, after=tell_token(made.token))
-        return await self._list(visit, _Wanted(), made=_Shown(made.token, made.secret))
+        return await self._list(visit, WantedToken(), MadeToken(wanted.name, user.name, made.secret))
 
     async def ask_to_revoke(self, visit: Visit) -> Response:
         """Ask whether a token is to be revoked."""
@@ -115,27 +81,21 @@ class MyTokens:
             raise PlaceUnknown("there is no such token, or it is another user's")
         return token
 
-    async def _list(self, visit: Visit, wanted: _Wanted, *, made: _Shown | None = None, status: int = 200) -> Response:
+    async def _list(self, visit: Visit, wanted: WantedToken, made: MadeToken | None = None) -> Response:
         user, now, ended = visit.require_user(), self._clock(), visit.query.one("show") == "ended"
-        number = visit.page_number
-        window = ListWindow(PAGE, offset=(number - 1) * PAGE, descending=True)
+        window = ListWindow(PAGE, offset=(visit.page_number - 1) * PAGE, descending=True)
         which = TokenFilter(user.id, active=not ended)
         part = await self._tokens.list_part(which, TokenOrder.CREATED, window)
         return self._pages.show(
             visit,
             "my_tokens.html",
             "Error: my tokens" if wanted.problem else "My tokens",
-            status=status,
-            rows=[(token, find_ending(token, now)) for token in part.rows],
+            status=_INVALID if wanted.problem else 200,
+            rows=[ListedToken(token, find_ending(token, now)) for token in part.rows],
             more=part.more,
-            number=number,
             ended=ended,
             wanted=wanted,
             scopes=SCOPES,
             made=made,
             revoked=visit.query.has("revoked"),
         )
-
-
-def _wanted(form: Form) -> _Wanted:
-    return _Wanted(form.one("name").strip(), form.one("expires_at").strip(), frozenset(form.every("scope")))

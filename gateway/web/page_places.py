@@ -128,6 +128,11 @@ class ProxyPage:
     pins: bool
 
     @property
+    def administers(self) -> bool:
+        """Whether the visitor may change the group, which is what its owners do."""
+        return self.owns
+
+    @property
     def address(self) -> str:
         """The address of the page with the images."""
         return f"/groups/{self.group.path}/-/dependency_proxy"
@@ -209,7 +214,10 @@ class PagePlaces:
 
     async def group_page(self, visit: Visit, action: Action = Action.KNOW) -> GroupPage:
         """The group of a path, to which a visitor may do something."""
-        place = await self._group_for(visit, action)
+        return await self.page_of(visit, await self._group_for(visit, action))
+
+    async def page_of(self, visit: Visit, place: GroupPlace) -> GroupPage:
+        """A group that a visitor may know of."""
         return GroupPage(place, await self.may(visit, Action.ADMIN, place))
 
     async def _group_for(self, visit: Visit, action: Action) -> GroupPlace:

@@ -91,7 +91,8 @@ class TreePages:
             ListWindow(NODES, after=visit.query.one("after") or None),
             counted=False,
         )
-        return self._pages.show(visit, "group.html", below, group=place.group, groups=groups, projects=projects)
+        page = await self._places.page_of(visit, place)
+        return self._pages.show(visit, "group.html", below, **page.shown, groups=groups, projects=projects)
 
     async def project_registry(self, visit: Visit) -> Response:
         """List the repositories of a project."""
@@ -123,7 +124,7 @@ class TreePages:
             visit,
             "group_registry.html",
             f"Container Registry · {path}",
-            group=place.group,
+            **(await self._places.page_of(visit, place)).shown,
             part=part,
             listed=await self._shown(visit, part.rows, figures),
             **_listing(visit, order, part.rows),

@@ -44,6 +44,8 @@ PAGES = {
     "search": "/search?q=team",
     "members": f"/{PROJECT}/-/project_members",
     "group-members": "/groups/team/-/group_members",
+    "access-tokens": f"/{PROJECT}/-/settings/access_tokens",
+    "deploy-tokens": f"/{PROJECT}/-/settings/deploy_tokens",
     "settings": f"/{PROJECT}/edit",
     "cleanup": f"/{PROJECT}/-/settings/packages_and_registries",
     "deleted": f"/{PROJECT}/container_registry/deleted",

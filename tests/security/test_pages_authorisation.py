@@ -30,6 +30,7 @@ PLACED = ("know", "members", "pull", "push", "delete-tag", "manage", "admin")
 """Rights at a project."""
 OF_REGISTRY = ("pull", "push", "delete-tag", "manage")
 """Rights at a registry, which is not found where it is off."""
+TOKEN_KINDS = ("access_tokens", "deploy_tokens")
 ALLOWED = {
     "GET /{project:path}/container_registry/{id}/remove_tags": 303,  # it leads to the tags
     "GET /{project:path}/container_registry/{id}/tags/{tag}": 404,  # there is no tag
@@ -39,6 +40,13 @@ ALLOWED = {
     "POST /{project:path}/container_registry/{id}/restore": 404,  # nothing is deleted
     "POST /{project:path}/edit": 400,  # nothing is chosen
     "POST /{project:path}/-/settings/packages_and_registries": 422,
+    **dict.fromkeys((f"POST /{{project:path}}/-/settings/{kind}" for kind in TOKEN_KINDS), 400),  # no role is named
+    "POST /{project:path}/-/settings/deploy_tokens": 422,
+    **{
+        f"{method} /{{project:path}}/-/settings/{kind}/{{id}}/revoke": 404
+        for method in ("GET", "POST")
+        for kind in TOKEN_KINDS
+    },
     "POST /{project:path}/-/project_members": 422,  # nobody is named
     "POST /{project:path}/-/project_members/{id}": 404,  # the user is no member, here and below
     "GET /{project:path}/-/project_members/{id}/remove": 404,
@@ -47,7 +55,11 @@ ALLOWED = {
 """The status of an allowed request that is not 200; a form names nothing, so that it changes nothing."""
 
 _PROXY, _MEMBERS = "/groups/{group:path}/-/dependency_proxy", "/groups/{group:path}/-/group_members"
+_TOKENS = "/groups/{group:path}/-/settings"
 ALLOWED_OF_GROUPS = {
+    f"POST {_TOKENS}/access_tokens": {400},
+    f"POST {_TOKENS}/deploy_tokens": {422},
+    **{f"{method} {_TOKENS}/{kind}/{{id}}/revoke": {404} for method in ("GET", "POST") for kind in TOKEN_KINDS},
     f"GET {_PROXY}/image": {200, 404},  # administrators see what nobody has pulled
     f"POST {_MEMBERS}": {422},  # nobody is named
     f"POST {_MEMBERS}/{{id}}": {404},

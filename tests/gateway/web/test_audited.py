@@ -84,6 +84,34 @@ STEPS = [
             ),
         )
     ),
+    *(
+        step
+        for pattern, base, path, who in (
+            ("/{project:path}/-/settings", "/team/app/-/settings", "team/app", "maintainer"),
+            ("/groups/{group:path}/-/settings", "/groups/team/-/settings", "team", "root"),
+        )
+        for kind, fields, made, ended, table in (
+            (
+                "access_tokens",
+                [("name", "x"), ("role", "reporter"), ("scope", "api")],
+                f"token_grant {path}: None -> access token",
+                f"token_revoke {path}: access token",
+                "personal_tokens",
+            ),
+            (
+                "deploy_tokens",
+                [("name", "x"), ("scope", "read_registry")],
+                f"deploy token_create {path} x: None -> read_registry, does not expire",
+                f"deploy token_delete {path} x: read_registry",
+                "deploy_tokens",
+            ),
+        )
+        for step in (
+            Step(f"{pattern}/{kind}", f"{base}/{kind}", fields, made, who),
+            Step(f"{pattern}/{kind}", f"{base}/{kind}", fields[:-1], "", who),
+            Step(f"{pattern}/{kind}/{{id}}/revoke", f"{base}/{kind}/<{table}>/revoke", [], ended, who),
+        )
+    ),
     Step(TOKENS, TOKENS, [("name", "x"), ("scope", "api")], "personal token_create maintainer x: None -> api"),
     Step(
         f"{TOKENS}/{{id}}/revoke", f"{TOKENS}/<personal_tokens>/revoke", [], "personal token_delete maintainer x: api"
