@@ -14,7 +14,7 @@ import h11
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.asyncio.worker_context import EventWrapper, WorkerContext
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import EndBody, Request, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
@@ -144,13 +144,18 @@ class Http1Connection(TCPServer):
         self.writer.transport.abort()
 
     async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, Closed):
-            self.protocol.end_reading()
-        elif isinstance(event, _LastData) and not self._encrypted:
-            self._cork()
         if isinstance(event, RawData):
+            if type(event) is _LastData and not self._encrypted:
+                self._cork()
             await self._write(event.data)
+        elif isinstance(event, Updated):
+            if event.idle:
+                await self.idle_task.restart(self._task_group, self._idle_timeout)
+            else:
+                await self.idle_task.stop()
         else:
+            if isinstance(event, Closed):
+                self.protocol.end_reading()
             await super().protocol_send(event)
         if self.writer.transport.is_closing():
             self.protocol.end_reading()
@@ -322,6 +327,13 @@ class _Protocol(H11Protocol):
 
     def end_reading(self) -> None:
         self._read_permit.end()
+
+    async def stream_send(self, event: Any) -> None:
+        """Take what a stream sends. Its end, which each has, is compared with seven other events by Hypercorn: 4 %."""
+        if type(event) is StreamClosed:
+            await self._maybe_recycle()
+        else:
+            await super().stream_send(event)
 
     async def end_body(self) -> None:
         """Record that a body was read to its end without h11, and notify the app."""
