@@ -8,6 +8,7 @@ manifest.
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from cache.oci.digest import Digest
 from cache.oci.errors import NameInvalid
@@ -84,8 +85,13 @@ _ENDPOINT = re.compile(
 def parse_endpoint(path: str) -> Endpoint | None:
     """The endpoint of a path; None for a path that the specification does not define.
 
-    Raises NameInvalid, TagInvalid, DigestInvalid.
+    Paths that are pulled again and again are remembered, unless they are long, so that those that a client invents take
+    little memory. Raises NameInvalid, TagInvalid, DigestInvalid.
     """
+    return _remembered(path) if len(path) <= _REMEMBERED_LENGTH else _parse(path)
+
+
+def _parse(path: str) -> Endpoint | None:
     match = _ENDPOINT.fullmatch(path)
     if match is None or match.lastgroup is None:
         return None
@@ -101,6 +107,11 @@ def parse_endpoint(path: str) -> Endpoint | None:
             return Endpoint(kind, name, match["upload"])
         case _:
             return Endpoint(kind, name, None)
+
+
+_remembered = lru_cache(1024)(_parse)
+_REMEMBERED_LENGTH = 512
+"""Characters of a path that is remembered: 1,024 of them take 1.5 MB, with all that is made of them."""
 
 
 def check_raw_path(raw_path: bytes) -> None:

@@ -89,3 +89,14 @@ def test_a_colon_may_be_escaped(path: bytes) -> None:
 def test_no_other_escape_is_let_through(path: bytes) -> None:
     with pytest.raises(NameInvalid, match="escape"):
         endpoint.check_raw_path(path)
+
+
+def test_paths_are_parsed_once_unless_they_are_long() -> None:
+    path = "/v2/library/tiny/tags/list"
+    assert parse_endpoint(path) is parse_endpoint(path)
+    long = f"/v2/{'a' * endpoint._REMEMBERED_LENGTH}/tags/list"
+    with pytest.raises(NameInvalid, match="at most 255"):
+        parse_endpoint(long)
+    beyond = f"/v2/a/blobs/uploads/{'b' * endpoint._REMEMBERED_LENGTH}"
+    assert parse_endpoint(beyond) == parse_endpoint(beyond)
+    assert parse_endpoint(beyond) is not parse_endpoint(beyond)
