@@ -3,23 +3,17 @@
 A request of a client names it once, for the tasks and threads that it begins; what no client requested is of NOBODY.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
+from cache.runtime.context import Within
 from cache.runtime.fair_queue import NOBODY, Requester
 
 _requester: ContextVar[Requester] = ContextVar("requester", default=NOBODY)
 
 
-@contextmanager
-def on_behalf_of(requester: Requester) -> Iterator[None]:
+def on_behalf_of(requester: Requester) -> Within[Requester]:
     """Name a requester for all that is sent to upstreams because of the block."""
-    token = _requester.set(requester)
-    try:
-        yield
-    finally:
-        _requester.reset(token)
+    return Within(_requester, requester)
 
 
 def current_requester() -> Requester:

@@ -3,10 +3,11 @@
 A request names it once, for the tasks and transactions that it begins; what no request does has none.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
+
+from cache.runtime.context import Within
 
 TEXT_LIMIT = 255
 """Characters of what a client sends that are kept."""
@@ -41,15 +42,10 @@ NO_CAUSE = Cause()
 _cause: ContextVar[Callable[[], Cause]] = ContextVar("cause", default=lambda: NO_CAUSE)
 
 
-@contextmanager
-def caused_by(cause: Callable[[], Cause]) -> Iterator[None]:
+def caused_by(cause: Callable[[], Cause]) -> Within[Callable[[], Cause]]:
     """Name the request because of which all is done within the block. `cause` is called when somebody wants to know:
     most requests cause nothing that anybody is told of."""
-    token = _cause.set(cause)
-    try:
-        yield
-    finally:
-        _cause.reset(token)
+    return Within(_cause, cause)
 
 
 def current_cause() -> Cause:
