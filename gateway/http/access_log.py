@@ -8,6 +8,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cache.oci.errors import RefusalReason, RegistryError
+from gateway.http.request_headers import first_headers
 from gateway.http.request_id import new_request_id
 from gateway.observability.access_line import AccessLine
 from gateway.server.zerocopy import EXTENSION
@@ -15,7 +16,7 @@ from gateway.server.zerocopy import EXTENSION
 log = structlog.get_logger("access")
 
 _AGENT_LIMIT = 200
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
@@ -169,8 +170,9 @@ class AccessLog:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        given, agent = _client_headers(scope["headers"])
-        request_id = given if given and _REQUEST_ID.fullmatch(given) else new_request_id()
+        headers = first_headers(scope)
+        given, agent = headers.get("x-request-id"), headers.get("user-agent")
+        request_id = given.encode() if given and _REQUEST_ID.fullmatch(given) else new_request_id()
         record = scope.setdefault("state", {})["request_record"] = RequestRecord(request_id)
 
         async def send_and_record(message: Message) -> None:
@@ -205,18 +207,7 @@ class AccessLog:
                 record.counted(line)
 
 
-def _client_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes | None, bytes | None]:
-    """Find the request id and the user agent that a client gave, in one pass over its headers."""
-    given = agent = None
-    for name, value in headers:
-        if name == b"user-agent":
-            agent = agent or value
-        elif name == b"x-request-id":
-            given = given or value
-    return given, agent
-
-
-def _line(scope: Scope, record: RequestRecord, began: float, agent: bytes | None) -> AccessLine:
+def _line(scope: Scope, record: RequestRecord, began: float, agent: str | None) -> AccessLine:
     client = scope.get("client")
     return AccessLine(
         record.status,
@@ -236,6 +227,6 @@ def _line(scope: Scope, record: RequestRecord, began: float, agent: bytes | None
         round((time.perf_counter() - began) * 1000, 1),
         record.principal,
         client[0] if client else None,
-        agent[:_AGENT_LIMIT].decode("latin-1") if agent else None,
+        agent[:_AGENT_LIMIT] if agent else None,
         record.request_id.decode(),
     )

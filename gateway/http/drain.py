@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_BODY_HEADERS = (b"content-length", b"transfer-encoding")
+from gateway.http.request_headers import first_headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,8 @@ class DrainedRefusals:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not any(name in _BODY_HEADERS and value != b"0" for name, value in scope["headers"]):
+        headers = first_headers(scope)
+        if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
             await self._app(scope, receive, send)
             return
         read_all = False

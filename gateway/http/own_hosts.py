@@ -10,8 +10,9 @@ from functools import lru_cache
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache.oci.errors import RefusalReason, RegistryError
-from gateway.http.access_log import header, note_refusal
+from gateway.http.access_log import note_refusal
 from gateway.http.errors import error_response
+from gateway.http.request_headers import first_headers
 
 _HOST_LIMIT = 300
 """Longer than any host name with a port, so that what is remembered stays small."""
@@ -38,7 +39,7 @@ class OwnHosts:
         self._is_own = lru_cache(256)(lambda host: is_own(name_of(host)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        host = header(scope["headers"], b"host")
+        host = first_headers(scope).get("host")
         if host is None or (len(host) <= _HOST_LIMIT and self._is_own(host)):
             await self._app(scope, receive, send)
             return
@@ -47,9 +48,9 @@ class OwnHosts:
         await error_response(refusal)(scope, receive, send)
 
 
-def name_of(host: bytes) -> str:
+def name_of(host: str) -> str:
     """Return the name or address in a Host header: in lower case, without brackets, port and the dot of the root."""
-    text = host.decode("latin-1").lower()
+    text = host.lower()
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.partition(":")[0].removesuffix(".")

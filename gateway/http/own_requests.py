@@ -12,11 +12,12 @@ from cache.runtime.throttle import LogThrottle
 from cache.upstream.loops import GATEWAYS_LIMIT, LOOP_HEADER, gateways_in, passing_on
 from gateway.http.access_log import note_refusal
 from gateway.http.errors import error_response
+from gateway.http.request_headers import first_headers
 
 log = structlog.get_logger()
 _throttle = LogThrottle()
 
-_HEADER = LOOP_HEADER.lower().encode()
+_HEADER = LOOP_HEADER.lower()
 
 
 class OwnRequests:
@@ -27,10 +28,11 @@ class OwnRequests:
         self._name = name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        values = [value.decode("latin-1") for key, value in scope["headers"] if key == _HEADER]
-        if not values:
+        if _HEADER not in first_headers(scope):
             await self._app(scope, receive, send)
             return
+        name = _HEADER.encode()
+        values = [value.decode("latin-1") for key, value in scope["headers"] if key == name]
         gateways = gateways_in(values)
         if self._name not in gateways and len(gateways) < GATEWAYS_LIMIT:
             with passing_on(gateways):

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,11 +15,13 @@ from cache.oci.media_types import OCI_INDEX, SCHEMA_1, essence, is_media_type
 from cache.oci.names import Tag
 from cache.upstream.lists import PAGE_SIZE
 from cache.values import ReferrersPage, TagPage, WrittenDescriptor
+from gateway.auth.authenticator import peer_of
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal, describe
 from gateway.http.access_log import note_counted, note_lookup, note_native_lookup
 from gateway.http.documents import DocumentResponse, Documents
 from gateway.http.errors import API_VERSION
+from gateway.http.request_headers import first_headers
 from gateway.maintenance.repeated_pulls import RepeatedPulls, WatchedPull
 from gateway.observability.group_pulls import GroupPulls
 from gateway.registry.base import WritableRepository
@@ -40,6 +42,10 @@ _FROM_THE_START = "bytes=0-"
 _NAMES_AT_ONCE = 10_000
 _PULLED = (EndpointKind.MANIFEST, EndpointKind.BLOB)
 _KINDS = {kind: kind.name.lower() for kind in EndpointKind}
+_SCHEMA_1 = b"docker.distribution.manifest.v1+"
+"""What the media types of Docker's first format contain, and no other."""
+_ACCEPT_LIMIT = 1024
+"""Bytes of an Accept whose meaning is remembered, so that clients that invent some take little memory."""
 
 
 class Pull:
@@ -73,7 +79,7 @@ class Pull:
         opened.prefetch(found)
         manifest = self._documents.share(found.manifest.raw)
         note = partial(self._audited.pulled, request, principal, opened, endpoint.reference, found)
-        return ManifestResponse(found.manifest.descriptor, manifest, found.status, request.headers, note)
+        return ManifestResponse(found.manifest.descriptor, manifest, found.status, first_headers(request.scope), note)
 
     async def head_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         refuse_old_clients(request)
@@ -84,12 +90,13 @@ class Pull:
             found = await pushed_to.confirm_manifest(endpoint.digest)
         else:
             found = await opened.repository.stat_manifest(endpoint.reference)
-        return ManifestResponse(found.descriptor, None, found.status, request.headers)
+        return ManifestResponse(found.descriptor, None, found.status, first_headers(request.scope))
 
     async def get_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
         find = partial(opened.repository.blob, endpoint.digest)
-        return PulledBlob(find, request.headers, watched=self._watched(request, endpoint.digest, principal))
+        watched = self._watched(request, endpoint.digest, principal)
+        return PulledBlob(find, first_headers(request.scope), watched=watched)
 
     async def head_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
@@ -144,14 +151,15 @@ class Pull:
 
     def _watched(self, request: Request, digest: Digest, principal: Principal) -> WatchedPull | None:
         """The request for a blob as it is watched; None for one that continues a blob, or needs a part of it."""
-        if self._repeated is None or request.headers.get("range", _FROM_THE_START) != _FROM_THE_START:
+        headers = first_headers(request.scope)
+        if self._repeated is None or headers.get("range", _FROM_THE_START) != _FROM_THE_START:
             return None
-        client = (_address(request), describe(principal), request.headers.get("user-agent", ""))
+        client = (peer_of(request.scope), describe(principal), headers.get("user-agent", ""))
         return self._repeated.watch(" ".join(client), digest)
 
     async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> Opened:
         root = chosen_root(request.scope).root
-        opened = await self._opener.open(endpoint.name, principal, Action.PULL, root, _address(request))
+        opened = await self._opener.open(endpoint.name, principal, Action.PULL, root, peer_of(request.scope))
         if opened.former is not None and root is None:
             note_warning(request.scope, opened.former.told(opened.former.present))
         kind = _KINDS[endpoint.kind]
@@ -167,18 +175,21 @@ class Pull:
         return opened
 
 
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
-
-
 def refuse_old_clients(request: Request) -> None:
     """Refuse a client that accepts Docker's first format alone, which no image has here. Raises ManifestUnknown."""
-    accept = ",".join(request.headers.getlist("accept"))
-    if "manifest.v1+" not in accept:  # the usual case
+    accept = b",".join([value for name, value in request.scope["headers"] if name == b"accept"])
+    if _SCHEMA_1 not in accept:  # the usual case
         return
-    accepted = {essence(media_type) for media_type in accept.split(",") if media_type.strip()}
-    if accepted <= SCHEMA_1 | {"application/json"}:
+    accepts_it_alone = _accepts_schema_1_alone if len(accept) <= _ACCEPT_LIMIT else _accepts_schema_1_alone.__wrapped__
+    if accepts_it_alone(accept):
         raise ManifestUnknown(f"no image here has Docker schema 1, which is all that this client accepts: {OLD_CLIENT}")
+
+
+@lru_cache(256)
+def _accepts_schema_1_alone(accept: bytes) -> bool:
+    """Whether an Accept names no format that images have here. Few differ, since clients write the same each time."""
+    media_types = accept.decode("latin-1").split(",")
+    return {essence(text) for text in media_types if text.strip()} <= SCHEMA_1 | {"application/json"}
 
 
 async def _with_existing_tags(tag: Tag, opened: OpenedNative, error: ManifestUnknown) -> object:

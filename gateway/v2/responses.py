@@ -4,7 +4,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
 
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from cache.oci.descriptor import Descriptor
@@ -41,9 +40,10 @@ class BlobResponse:
     """
 
     def __init__(
-        self, blob: OpenBlob, status: CacheStatus, request: Headers, headers_seconds: float = HEADERS_SECONDS
+        self, blob: OpenBlob, status: CacheStatus, request: Mapping[str, str], headers_seconds: float = HEADERS_SECONDS
     ) -> None:
-        """`headers_seconds`: until the response has its headers, or fails."""
+        """`request`: the first value of each header, by its name in lower case. `headers_seconds`: until the response
+        has its headers, or fails."""
         self._blob = blob
         self._status = status
         self._request = request
@@ -128,7 +128,7 @@ class PulledBlob:
     def __init__(
         self,
         find: Callable[[], Awaitable[FoundBlob]],
-        request: Headers,
+        request: Mapping[str, str],
         headers_seconds: float = HEADERS_SECONDS,
         watched: WatchedPull | None = None,
     ) -> None:
@@ -178,7 +178,7 @@ class ManifestResponse:
         descriptor: Descriptor,
         manifest: Document | None,
         status: CacheStatus,
-        request: Headers,
+        request: Mapping[str, str],
         sending: Callable[[], None] = lambda: None,
     ) -> None:
         """`sending`: called when the manifest is about to be sent, and not for 304."""
