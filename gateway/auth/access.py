@@ -29,6 +29,9 @@ from gateway.namespaces.protection import NO_LEVEL
 from gateway.namespaces.reach import Knowledge, PullReach
 from gateway.namespaces.role import Role
 
+_NO_STANDING = Standing()
+"""That of an anonymous principal, wherever it is."""
+
 
 class Access:
     """Decides about located names. Every fact comes from the directory, mostly from memory; no decision is kept."""
@@ -129,6 +132,8 @@ class Access:
         return any([group in await self._directory.way_to(node) for node in nodes])
 
     async def _standing(self, principal: Principal, way: Way) -> Standing:
+        if principal.is_anonymous:
+            return _NO_STANDING
         node = _node_of(principal)
         origin = () if node is None else await self._directory.way_to(node)
         if principal.user is None:

@@ -387,7 +387,7 @@ def _decide_proxy(principal: Principal, action: Action, target: DependencyProxyT
 
 
 def _decide_proxy_pull(principal: Principal, target: DependencyProxyTarget, now: datetime) -> Decision:
-    group, who = target.group, describe(principal)
+    group = target.group
     place = f"group {group.path!r}"
     if group.anonymous_pull:
         if principal.kind is PrincipalKind.ANONYMOUS and not target.open_proxy:
@@ -402,7 +402,8 @@ def _decide_proxy_pull(principal: Principal, target: DependencyProxyTarget, now:
     if principal.kind is PrincipalKind.JOB_TOKEN:
         return _decide_job_at_proxy(principal, target, now)
     person = _person_at(principal.user, target.way, target.standing.members, now)
-    reason = f"{who} is {_role_words(person)} of {place}: {_words((GROUP_PULL,))}, here or above, may pull"
+    who, rule = describe(principal), f"{_words((GROUP_PULL,))}, here or above, may pull"
+    reason = f"{who} is {_role_words(person)} of {place}: {rule}"
     known = person.meets(KNOWS[group.visibility])
     return _decide_by_role(principal, Action.PULL, person.meets((GROUP_PULL,)), known, reason)
 

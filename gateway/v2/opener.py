@@ -103,13 +103,13 @@ class RepositoryOpener:
         """Where a name leads, after the decision that the principal may do this there. Raises as `open` does."""
         directory = self._services.directory
         remembered = directory.remembered(name, root)
-        located = (remembered or await directory.locate(name, root)).at(self._services.clock())
+        located = (remembered or await directory.locate(name, root)).at(now := self._services.clock())
         lacks_project = located.place is None and action is Action.PUSH and _is_native(name, root)
-        if lacks_project and await self._missing.create(name, principal, self._services.clock()):
+        if lacks_project and await self._missing.create(name, principal, now):
             located = await directory.locate(name, root)
         # Where a name leads to no image a token cannot list it, and what is wrong with the name is told instead.
         whoever = replace(principal, limits=None) if located.problem else principal
-        decision = await self._access.decide(whoever, action, located, self._services.clock())
+        decision = await self._access.decide(whoever, action, located, now)
         if located.problem and decision.refusal in (None, Refusal.UNSUPPORTED):
             unknown = NameUnknown(located.problem)
             unknown.facts = _facts(located)
@@ -121,7 +121,7 @@ class RepositoryOpener:
         error = _refused(decision, name, root, principal, action, located)
         job = principal.kind is PrincipalKind.JOB_TOKEN  # creates no project, wherever one may be missing
         if isinstance(error, NameUnknown) and action is Action.PUSH and _is_native(name, root) and not job:
-            hint = await self._missing.explain(name, principal, self._services.clock())
+            hint = await self._missing.explain(name, principal, now)
             error.detail = hint or error.detail
         raise error
 

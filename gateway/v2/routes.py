@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cache.oci.errors import RegistryError, Unauthorized
 from cache.oci.names import RepositoryName
 from cache.runtime.on_behalf import on_behalf_of
+from gateway.auth.authenticator import peer_of
 from gateway.auth.principal import Principal, describe
 from gateway.auth.requester import requester_of
 from gateway.auth.scopes import CATALOG_SCOPE
@@ -109,7 +110,9 @@ class RegistryApi:
             handler = self._handlers.get((endpoint.kind, method))
             if handler is None:
                 raise wrong_method(method, [known for kind, known in self._handlers if kind is endpoint.kind])
-            with on_behalf_of(requester_of(principal, request.client.host if request.client else "")):
+            if principal.is_anonymous:  # acts on behalf of its address, as each request does from its beginning
+                return await handler(request, endpoint, principal)
+            with on_behalf_of(requester_of(principal, peer_of(request.scope))):
                 return await handler(request, endpoint, principal)
         except RegistryError as error:
             if endpoint is not None and error.facts:
