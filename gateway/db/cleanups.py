@@ -4,12 +4,12 @@ A run is a row of the policy (`run_at`) and one of each repository that it has c
 both; once the lease has ended, somebody else goes on with the repositories that are not complete.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, exists, func, or_, select
+from sqlalchemy import Row, and_, exists, func, literal, or_, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
@@ -78,6 +78,15 @@ class RepositoryCleanup:
     completed_at: datetime | None
     deleted: int
     kept: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class UncleanedRepository:
+    """A repository that a run has not completed."""
+
+    id: int
+    path: str
+    has_tags: bool
 
 
 async def find(connection: AsyncConnection, project_id: int) -> StoredPolicy | None:
@@ -169,17 +178,21 @@ async def disable(connection: AsyncConnection, run: CleanupRun, problem: str) ->
     await connection.execute(update_of(_policies).where(_is_owned(run)).values(ended))
 
 
-async def list_uncleaned(connection: AsyncConnection, run: CleanupRun, after: int, limit: int) -> list[tuple[int, str]]:
-    """List the ids and paths of the first repositories after an id that a run has not completed."""
+async def list_uncleaned(
+    connection: AsyncConnection, run: CleanupRun, after: int, limit: int
+) -> list[UncleanedRepository]:
+    """List the first repositories after an id that a run has not completed, in the order of their ids."""
     done = exists().where(
         _cleanups.c.repository_id == _repositories.c.id,
         _cleanups.c.run_at == run.run_at,
         _cleanups.c.completed_at.is_not(None),
     )
     present = _repositories.c.project_id == run.project_id, _repositories.c.deleted_at.is_(None)
-    listed = select(_repositories.c.id, _repositories.c.path).where(*present, _repositories.c.id > after, ~done)
-    rows = await connection.execute(listed.order_by(_repositories.c.id).limit(limit))
-    return [(row.id, row.path) for row in rows]
+    has_tags = exists().where(schema.tags.c.repository_id == _repositories.c.id).label("has_tags")
+    listed = select(_repositories.c.id, _repositories.c.path, has_tags)
+    listed = listed.where(*present, _repositories.c.id > after, ~done).order_by(_repositories.c.id).limit(limit)
+    rows = await connection.execute(listed)
+    return [UncleanedRepository(row.id, row.path, bool(row.has_tags)) for row in rows]
 
 
 async def require_in_project(connection: AsyncConnection, run: CleanupRun, repository_id: int) -> None:
@@ -207,10 +220,28 @@ async def count_deleted(connection: AsyncConnection, repository_id: int, deleted
     await connection.execute(counted.values(deleted=_cleanups.c.deleted + deleted))
 
 
-async def complete_repository(connection: AsyncConnection, repository_id: int, kept: int, now: datetime) -> None:
-    """Note that a run is done with a repository, of which it has kept so many tags."""
+async def complete_repository(
+    connection: AsyncConnection, run: CleanupRun, repository_id: int, kept: int, now: datetime
+) -> None:
+    """Renew the lease of a run, and note that it is done with a repository, of which it has kept so many tags. Raises
+    LeaseLost."""
+    await renew(connection, run, now)
     ended = update_of(_cleanups).where(_cleanups.c.repository_id == repository_id)
     await connection.execute(ended.values(completed_at=now, kept=kept))
+
+
+async def complete_untagged(connection: AsyncConnection, run: CleanupRun, ids: Sequence[int], now: datetime) -> None:
+    """Renew the lease of a run, and note that it is done with at most BATCH repositories that had no tags, as far as
+    they are still in its project. Raises LeaseLost."""
+    await renew(connection, run, now)
+    at_once = literal(now, schema.Moment)
+    values = {"run_at": literal(run.run_at, schema.Moment), "started_at": at_once, "completed_at": at_once}
+    values |= {"deleted": literal(0), "kept": literal(0)}
+    present = _repositories.c.id.in_(ids), _repositories.c.project_id == run.project_id
+    passed = select(_repositories.c.id, *values.values()).where(*present, _repositories.c.deleted_at.is_(None))
+    columns = [_cleanups.c[name] for name in values]
+    noted = insert_or_renew(connection.dialect.name, _cleanups, [_cleanups.c.repository_id], columns)
+    await connection.execute(noted.from_select(["repository_id", *values], passed))
 
 
 async def list_of_project(

@@ -206,8 +206,8 @@ async def list_by_date(
 async def delete_unmoved(
     connection: AsyncConnection, repository_id: int, chosen: Sequence[DatedName], now: datetime, actor: str
 ) -> list[tuple[str, str]]:
-    """Delete those of at most BATCH tags that have not moved since they were listed; return their names, with the
-    digests that they pointed to. Otherwise as `delete`."""
+    """Delete those of some tags that have not moved since they were listed, a batch for one transaction; return their
+    names, with the digests that they pointed to. Otherwise as `delete`."""
     listed = {tag.name: tag.moved_at for tag in chosen}
     found = select(tags.c.name, tags.c.moved_at, manifests.c.digest)
     found = found.join_from(tags, manifests, tags.c.manifest_id == manifests.c.id)

@@ -25,8 +25,9 @@ from gateway.db.engine import Database
 from gateway.db.repositories import StoredRepository
 from gateway.db.tags import DatedName
 from gateway.namespaces.cleanup_rule import CleanupRule, CleanupRuleInvalid, parse_rule
-from gateway.registry.cleaner import BATCH, judged_pages, protection_by, resting
-from gateway.registry.cleanup import Judge, JudgedTag, TagVerdict
+from gateway.registry.cleaner import resting
+from gateway.registry.cleanup import Judge, JudgedTag
+from gateway.registry.judged_tags import doomed_batches, judged_pages, protection_by
 from gateway.registry.storage_errors import database_errors
 
 log = structlog.get_logger()
@@ -103,16 +104,12 @@ class BulkDeleter:
 
     async def _delete_all(self, run: BulkRun, rule: CleanupRule, deleted: Callable[[BulkRun, Deleted], None]) -> None:
         """Delete what a rule deletes. Raises Denied, NameUnknown, BulkLeaseLost."""
-        doomed: list[DatedName] = []
         judge = Judge(rule, run.requested.requested_at, await self._protection(run.project_id))
-        async with aclosing(judged_pages(self._database, run.requested.repository_id, judge)) as pages:
-            async for page in pages:
-                async with resting():
-                    doomed += [_row_of(each) for each in page if each.verdict is TagVerdict.DELETED]
-                    while len(doomed) >= BATCH:
-                        await self._delete(run, doomed[:BATCH], deleted)
-                        del doomed[:BATCH]
-        await self._delete(run, doomed, deleted)
+        async with aclosing(doomed_batches(self._database, run.requested.repository_id, judge)) as parts:
+            async for _, batch in parts:
+                if batch:
+                    async with resting():
+                        await self._delete(run, batch, deleted)
 
     async def _delete(
         self, run: BulkRun, chosen: Sequence[DatedName], deleted: Callable[[BulkRun, Deleted], None]
@@ -146,9 +143,3 @@ async def _require_in_place(connection: Connection, repository_id: int, project_
     present = await repositories.find_by_id(connection, repository_id)
     if present is None or present.project_id != project_id:
         raise NameUnknown("the repository was deleted or moved meanwhile")
-
-
-def _row_of(judged: JudgedTag) -> DatedName:
-    date = judged.tag.published_at
-    assert date is not None, "a tag of unknown date is never deleted"
-    return DatedName(judged.tag.name, date)

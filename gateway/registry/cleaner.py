@@ -1,9 +1,9 @@
 """Cleaner: runs cleanup policies of projects while their repositories are pushed to and pulled from.
 
-A run judges the tags of each repository page by page, the newest first, and deletes in batches. Each batch is one short
-transaction, which looks again at what may have changed since a tag was judged: the run is still this cleaner's, no pin
-keeps the repository as it is, the repository is there, no rule protects the tag, and it points where it did. What a run
-does is decided by the moment at which it began, so that one that was interrupted goes on to the same end.
+A run judges the tags of each repository page by page and deletes them in batches. Each batch is one short transaction,
+which looks again at what may have changed since a tag was judged: the run is still this cleaner's, no pin keeps the
+repository as it is, the repository is there, no rule protects the tag, and it points where it did. What a run does is
+decided by the moment at which it began, so that one that was interrupted goes on to the same end.
 """
 
 import asyncio
@@ -12,25 +12,24 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
 from cache.oci.errors import Denied, NameUnknown
-from gateway.auth.protection import TagGuard, describe_rule
 from gateway.db import cleanups, collection_state, pins, protections, repositories
 from gateway.db import tags as tag_rows
-from gateway.db.cleanups import CleanupRun, LeaseLost
+from gateway.db.cleanups import LEASE, CleanupRun, LeaseLost, UncleanedRepository
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.tags import DatedName
 from gateway.namespaces.cleanup_policy import CleanupPolicy
 from gateway.namespaces.cleanup_rule import CleanupRule, CleanupRuleInvalid
-from gateway.namespaces.protection import Protection
-from gateway.registry.cleanup import DatedTag, Judge, JudgedTag, TagVerdict, unprotected
+from gateway.registry.cleanup import Judge, JudgedTag
 from gateway.registry.clock_guard import ClockGuard
+from gateway.registry.judged_tags import doomed_batches, judged_pages, protection_by
 
 log = structlog.get_logger()
 
@@ -39,10 +38,6 @@ T = TypeVar("T")
 ACTOR = "(cleanup policy)"
 """Whom the history of tags names for what a policy deleted; no user has such a name."""
 
-PAGE = 500
-"""Tags that are judged at once, in some milliseconds."""
-BATCH = 500
-"""Tags that one transaction deletes, for which other writers wait."""
 REPOSITORIES = 100
 """Repositories that are listed at once."""
 REST = 0.3
@@ -80,6 +75,7 @@ class Cleaner:
         self._cleaned = cleaned
         self._completed = completed
         self._owner = secrets.token_hex(8)
+        self._renewed_at = datetime.min.replace(tzinfo=UTC)
         self._going: AsyncGenerator[None, None] | None = None
 
     async def step(self) -> bool:
@@ -156,11 +152,17 @@ class Cleaner:
             if run.pinned_at is not None:
                 await self._database.query(partial(pins.refuse, project=run.project, moment=run.pinned_at))
             while page := await self._list(run, after):
-                for after, path in page:
-                    async with aclosing(self._clean(run, rule, after, path)) as batches:
-                        async for count in batches:
-                            deleted += count
-                            yield
+                after = page[-1].id
+                if untagged := [each.id for each in page if not each.has_tags]:
+                    passed = partial(cleanups.complete_untagged, run=run, ids=untagged, now=self._clock())
+                    await self._transact(passed)
+                    yield
+                for each in page:
+                    if each.has_tags:
+                        async with aclosing(self._clean(run, rule, each.id, each.path)) as batches:
+                            async for count in batches:
+                                deleted += count
+                                yield
         except Denied as error:
             problem = str(error.detail)
             log.warning("cleanup_refused", project=run.project, reason=problem)
@@ -173,32 +175,36 @@ class Cleaner:
     ) -> AsyncGenerator[int, None]:
         """Delete what the rule deletes of a repository, unless that is deleted meanwhile; after each part, yield how
         many tags that deleted. Raises Denied, LeaseLost."""
-        begin = partial(cleanups.begin_repository, run=run, repository_id=repository_id, now=self._clock())
+        now = self._clock()
         judged = deleted = 0
-        doomed: list[DatedName] = []
         try:
             with repositories.adding_to_repository():
+                begin = partial(cleanups.begin_repository, run=run, repository_id=repository_id, now=now)
                 await self._transact(begin)
+            self._renewed_at = now
             rules = await self._database.query(partial(protections.of_project, project_id=run.project_id))
             judge = Judge(rule, run.run_at, protection_by(rules))
-            async with aclosing(judged_pages(self._database, repository_id, judge)) as pages:
-                async for page in pages:
-                    judged += len(page)
-                    doomed += [_row_of(each) for each in page if each.verdict is TagVerdict.DELETED]
-                    if len(doomed) < BATCH:
-                        await self._transact(partial(cleanups.renew, run=run, now=self._clock()))
-                        yield 0
-                    while len(doomed) >= BATCH:
-                        deleted += (count := await self._delete(run, repository_id, path, doomed[:BATCH]))
-                        del doomed[:BATCH]
-                        yield count
-            deleted += (count := await self._delete(run, repository_id, path, doomed))
+            async with aclosing(doomed_batches(self._database, repository_id, judge)) as parts:
+                async for number, batch in parts:
+                    judged += number
+                    count = await self._delete(run, repository_id, path, batch) if batch else await self._renew(run)
+                    deleted += count
+                    yield count
         except NameUnknown:  # it was deleted meanwhile
             return
-        kept = judged - deleted
-        ended = partial(cleanups.complete_repository, repository_id=repository_id, kept=kept, now=self._clock())
-        await self._transact(ended)
-        yield count
+        kept, now = judged - deleted, self._clock()
+        await self._transact(
+            partial(cleanups.complete_repository, run=run, repository_id=repository_id, kept=kept, now=now)
+        )
+        yield 0
+
+    async def _renew(self, run: CleanupRun) -> int:
+        """Renew the lease where a good part of it has passed; no tag is deleted. Raises LeaseLost."""
+        now = self._clock()
+        if not timedelta(0) <= now - self._renewed_at < LEASE / 4:
+            await self._transact(partial(cleanups.renew, run=run, now=now))
+            self._renewed_at = now
+        return 0
 
     async def _delete(self, run: CleanupRun, repository_id: int, path: str, chosen: Sequence[DatedName]) -> int:
         """Delete a batch of tags; return how many. Raises Denied, NameUnknown, LeaseLost."""
@@ -215,11 +221,12 @@ class Cleaner:
             return gone
 
         gone = await self._transact(delete)
+        self._renewed_at = now
         if gone:
             self._cleaned(CleanedTags(run.project, path, gone))
         return len(gone)
 
-    async def _list(self, run: CleanupRun, after: int) -> list[tuple[int, str]]:
+    async def _list(self, run: CleanupRun, after: int) -> list[UncleanedRepository]:
         listed = partial(cleanups.list_uncleaned, run=run, after=after, limit=REPOSITORIES)
         return await self._database.query(listed)
 
@@ -247,40 +254,9 @@ async def preview(
             return
 
 
-def protection_by(rules: Protection) -> Callable[[str], str]:
-    """What keeps tags from a cleanup: each rule that keeps them from anybody, in words."""
-    guard = TagGuard(rules)
-
-    def protection(name: str) -> str:
-        rule = guard.find_keeping(name)
-        return describe_rule(rule) if rule is not None else ""
-
-    return protection if guard.has_rules else unprotected
-
-
-async def judged_pages(
-    database: Database, repository_id: int, judge: Judge
-) -> AsyncGenerator[Sequence[JudgedTag], None]:
-    """Judge the tags of a repository page by page, the newest first."""
-    last: DatedName | None = None
-    while True:
-        listed = partial(tag_rows.list_by_date, repository_id=repository_id, after=last, limit=PAGE)
-        page = await database.query(listed)
-        if not page:
-            return
-        last = page[-1]
-        yield [judge.judge(DatedTag(row.name, row.moved_at)) for row in page]
-
-
 @asynccontextmanager
 async def resting() -> AsyncIterator[None]:
     """Do nothing after the block for as long as the REST of it says."""
     began = time.monotonic()
     yield
     await asyncio.sleep((time.monotonic() - began) * REST / (1 - REST))
-
-
-def _row_of(judged: JudgedTag) -> DatedName:
-    date = judged.tag.published_at
-    assert date is not None, "a tag of unknown date is never deleted"
-    return DatedName(judged.tag.name, date)

@@ -21,18 +21,20 @@ from gateway.db import (
     tag_events,
     tags,
 )
-from gateway.db.cleanups import LEASE, StoredPolicy
+from gateway.db.cleanups import LEASE, LeaseLost, StoredPolicy
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.repositories import StoredRepository
 from gateway.namespaces.cleanup_policy import Cadence, CleanupPolicy
-from gateway.registry.cleaner import ACTOR, BATCH, PAGE, CleanedTags, Cleaner, preview
+from gateway.registry import judged_tags
+from gateway.registry.cleaner import ACTOR, CleanedTags, Cleaner, preview
 from gateway.registry.cleanup import TagVerdict
 from gateway.registry.clock_guard import HOLD
 from tests.gateway.db.identity_rows import NOW
 from tests.gateway.db.native_rows import add_repository, new_manifest
 
 DAY = timedelta(days=1)
+PAGE = BATCH = 100
 ALL = CleanupPolicy(enabled=True, keep_n=None, older_than=None)
 
 
@@ -54,13 +56,20 @@ class Run:
     def deleted(self) -> set[tuple[str, str]]:
         return {(cleaned.repository, name) for cleaned in self.cleaned for name, _ in cleaned.tags}
 
+    async def to_a_deletion(self, cleaner: Cleaner) -> None:
+        """Go on until something was deleted."""
+        while not self.cleaned:
+            assert await cleaner.step()
+
     async def to_its_end(self, cleaner: Cleaner) -> None:
         while await cleaner.step():
             pass
 
 
 @pytest.fixture
-def run(database: Database) -> Run:
+def run(database: Database, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(judged_tags, "PAGE", PAGE)
+    monkeypatch.setattr(judged_tags, "BATCH", BATCH)
     return Run(database)
 
 
@@ -125,7 +134,7 @@ async def test_a_run_deletes_what_its_preview_says_of_every_repository(
         other = await repositories.find_or_create(
             connection, repository.project_id, RepositoryName("team/app/web"), NOW
         )
-    before = {repository.path: many(2 * PAGE + 7), other.path: many(3)}
+    before = {repository.path: many(10 * PAGE + 7), other.path: many(3)}
     await add_tags(database, repository, before[repository.path])
     await add_tags(database, other, before[other.path])
     await save(database, repository, POLICY)
@@ -143,7 +152,7 @@ async def test_a_run_deletes_what_its_preview_says_of_every_repository(
         done = await cleanups.list_of_project(connection, repository.project_id)
         [event] = await tag_events.list_page(connection, repository.id, Tag(sorted(expected)[0][1]))
     assert [(each.repository, each.completed_at) for each in done] == [("team/app", NOW), ("team/app/web", NOW)]
-    assert [each.deleted + (each.kept or 0) for each in done] == [2 * PAGE + 8, 4]
+    assert [each.deleted + (each.kept or 0) for each in done] == [10 * PAGE + 8, 4]
     assert (event.change.value, event.actor, event.before) == ("delete", ACTOR, new_manifest().descriptor.digest)
 
 
@@ -155,7 +164,7 @@ async def test_a_run_that_is_interrupted_is_gone_on_with_to_the_same_end(
     expected = await foreseen(database, repository, ALL)
     run.now += DAY
     first, second = run.cleaner(), run.cleaner()
-    assert await first.step()
+    await run.to_a_deletion(first)
     assert 0 < len(run.deleted) < len(expected)
     await second.step()
     begun = (await stored(database, repository)).run_at
@@ -174,7 +183,7 @@ async def test_nobody_goes_on_with_a_run_before_the_lease_of_its_owner_has_ended
     await save(database, repository, ALL)
     run.now += DAY
     killed = run.cleaner()
-    assert await killed.step()
+    await run.to_a_deletion(killed)
     deleted = len(run.deleted)
     run.now += LEASE / 2
     assert not await run.cleaner().step()
@@ -202,6 +211,85 @@ async def test_a_run_that_deletes_nothing_for_long_keeps_its_lease(
     await run.to_its_end(cleaner)
     done = await stored(database, repository)
     assert (done.deleted, done.cleaned, done.completed_at) == (0, 1, run.now)
+
+
+async def test_neighbours_by_name_are_deleted_together(
+    database: Database, repository: StoredRepository, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judged_tags, "PAGE", 6)
+    monkeypatch.setattr(judged_tags, "BATCH", 4)
+    monkeypatch.setattr(judged_tags, "GATHERED", 12)
+    dates = many(30)
+    await add_tags(database, repository, dates)
+    await save(database, repository, ALL)
+    assert await run.cleaner().clean(repository.project_id)
+    newest = sorted(dates, key=lambda name: (dates[name], name), reverse=True)[:-1]
+    gathered = [sorted(newest[first : first + 12]) for first in (0, 12, 24)]
+    batches = [part[first : first + 4] for part in gathered for first in range(0, len(part), 4)]
+    assert [sorted(name for name, _ in cleaned.tags) for cleaned in run.cleaned] == batches
+
+
+async def test_repositories_without_tags_are_passed_over_at_once(
+    database: Database, repository: StoredRepository, run: Run
+) -> None:
+    async with database.write() as connection:
+        empty = [
+            await repositories.find_or_create(connection, repository.project_id, RepositoryName(path), NOW)
+            for path in ("team/app/a", "team/app/b", "team/app/gone")
+        ]
+    await add_tags(database, repository, {"v1": NOW - 9 * DAY})
+    await save(database, repository, ALL)
+    run.now += DAY
+    cleaner = run.cleaner()
+    assert await cleaner.step()
+    async with database.write() as connection:
+        await repositories.delete(connection, RepositoryName(empty[2].path), NOW, "ada")
+    assert (await stored(database, repository)).cleaned == 2
+    await run.to_its_end(cleaner)
+    policy = await stored(database, repository)
+    assert (policy.repositories, policy.cleaned, policy.deleted) == (3, 3, 1)
+    run.now += DAY
+    await run.to_its_end(cleaner)
+    async with database.read() as connection:
+        done = await cleanups.list_of_project(connection, repository.project_id)
+    assert [(each.repository, each.started_at, each.completed_at, each.deleted, each.kept) for each in done] == [
+        (path, run.now, run.now, 0, 0) for path in ("team/app", "team/app/a", "team/app/b")
+    ]
+
+
+async def test_repositories_that_are_gone_are_not_noted(
+    database: Database, repository: StoredRepository, run: Run
+) -> None:
+    """What is listed may be deleted or moved before it is noted."""
+    await save(database, repository, ALL)
+    async with database.write() as connection:
+        begun = await cleanups.claim(connection, repository.project_id, "me", NOW)
+        assert begun is not None
+        await repositories.delete(connection, RepositoryName(repository.path), NOW, "ada")
+        await cleanups.complete_untagged(connection, begun, [repository.id, 77], NOW)
+        assert await cleanups.started_at(connection, [repository.id]) == {}
+        with pytest.raises(LeaseLost):
+            await cleanups.complete_untagged(connection, replace(begun, owner="another"), [repository.id], NOW)
+        with pytest.raises(LeaseLost):
+            await cleanups.complete_repository(connection, replace(begun, owner="another"), repository.id, 0, NOW)
+
+
+async def test_a_repository_in_which_nothing_is_deleted_is_written_of_twice(
+    database: Database, repository: StoredRepository, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_tags(database, repository, many(3 * PAGE))
+    await save(database, repository, replace(ALL, name_regex_delete="x"))
+    written: list[object] = []
+    transact = database.transact
+
+    def counted(work: Any, durable: bool = True) -> Any:
+        written.append(work.func)
+        return transact(work, durable)
+
+    monkeypatch.setattr(database, "transact", counted)
+    assert await run.cleaner().clean(repository.project_id)
+    of_repository = [cleanups.begin_repository, cleanups.complete_repository]
+    assert written == [cleanups.claim, *of_repository, cleanups.complete]
 
 
 async def test_a_policy_runs_once_in_its_cadence(database: Database, repository: StoredRepository, run: Run) -> None:
@@ -266,9 +354,9 @@ async def test_a_policy_that_cannot_be_carried_out_disables_itself_and_says_why(
     assert await names(database, repository) == {"v1"}
 
 
-@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("begun", [False, True])
 async def test_a_pinned_project_stays_as_it_is_and_the_policy_says_so(
-    database: Database, repository: StoredRepository, run: Run, steps: int
+    database: Database, repository: StoredRepository, run: Run, begun: bool
 ) -> None:
     """Also one that is pinned while a run goes on."""
     async with database.write() as connection:
@@ -278,8 +366,8 @@ async def test_a_pinned_project_stays_as_it_is_and_the_policy_says_so(
     await save(database, repository, ALL)
     run.now += DAY
     cleaner = run.cleaner()
-    for _ in range(steps):
-        assert await cleaner.step()
+    if begun:
+        await run.to_a_deletion(cleaner)
     before = await names(database, repository)
     async with database.write() as connection:
         await pins.pin(connection, (await paths.get(connection, "team")).key, "team", NOW, run.now)
@@ -311,7 +399,7 @@ async def test_a_run_ends_where_what_it_is_about_changes(
     await save(database, repository, ALL)
     run.now += DAY
     cleaner = run.cleaner()
-    assert await cleaner.step()
+    await run.to_a_deletion(cleaner)
     before = await names(database, repository)
     async with database.write() as connection:
         await change(connection, repository)
