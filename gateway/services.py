@@ -11,6 +11,7 @@ from cache.proxy.pull_through import PullThrough
 from gateway.audit.log import AuditLog
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.bearer_tokens import TokenService
+from gateway.auth.oidc_sign_in import OidcSignIn
 from gateway.data_folder import CacheFolder
 from gateway.directory.access_tokens import AccessTokenAdministration
 from gateway.directory.directory import Directory
@@ -42,6 +43,7 @@ class Services:
     users: UserAdministration
     personal_tokens: PersonalTokenAdministration
     web_sessions: WebSessions
+    oidc_sign_in: OidcSignIn
     deploy_tokens: DeployTokenAdministration
     access_tokens: AccessTokenAdministration
     jobs: JobAdministration

@@ -1425,6 +1425,35 @@ THREATS = [
         ),
     ),
     Threat(
+        "sign-ins that somebody else began",
+        "A page leads a browser to the response of an attacker's sign-in, which then is in the attacker's account.",
+        "State is derived from a secret of the browser that began, and a code is redeemed with a verifier of it.",
+        ("tests/gateway/oidc/test_code_flow.py::test_a_response_that_is_not_of_this_attempt_is_refused",),
+        Disarm(
+            "gateway/oidc/code_flow.py",
+            'if not hmac.compare_digest(response.get("state", "").encode(), attempt.state.encode()):',
+            "if False:",
+        ),
+    ),
+    Threat(
+        "ID tokens of another sign-in",
+        "A token that was made for another sign-in of the person, and was found, comes with a code.",
+        "The nonce of a token is that of the attempt of this browser.",
+        (f"{WEB}/test_oidc.py::test_a_token_that_was_made_for_something_else_is_refused",),
+        Disarm("gateway/oidc/code_flow.py", "if not isinstance(nonce, str) or not hmac", "if False and hmac"),
+    ),
+    Threat(
+        "accounts for whoever an issuer knows",
+        "An issuer has more people than are meant to use this server.",
+        "An account is made, and signs in, only where a rule is met by the claims of that sign-in.",
+        (f"{WEB}/test_oidc.py::test_whoever_no_rule_is_for_gets_no_account",),
+        Disarm(
+            "gateway/auth/oidc_sign_in.py",
+            "if not any(rule.matches(token.claims) for rule in issuer.rules):",
+            "if False:",
+        ),
+    ),
+    Threat(
         "invented keys",
         "Tokens with invented key ids make this server ask the issuer with each of them.",
         "Unknown keys are looked for at most every 10 s.",

@@ -142,12 +142,20 @@ class Egress:
         return self._reach.names(origin.host, origin.port)
 
     async def send(
-        self, method: str, url: str, headers: Mapping[str, str], image: str = "", *, redirected: bool = False
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        image: str = "",
+        *,
+        redirected: bool = False,
+        content: bytes = b"",
     ) -> Response:
         """Send a request and return the response with its body unread; the caller closes it.
 
         `image`: what the request is for. `redirected`: whether its host is the target of a redirect. Both decide which
-        circuit breakers its outcome counts for. Raises Unavailable, at once while a circuit breaker is open.
+        circuit breakers its outcome counts for. `content`: the body. Raises Unavailable, at once while a circuit
+        breaker is open.
         """
         identity = self._identity_for(url, redirected=redirected)
         client = self._clients(identity).waiting
@@ -158,7 +166,7 @@ class Egress:
                     probe.response = await self._opened(client, "GET", address, {**OWN_HEADERS, **shown})
                     await drop(probe.response)
             with self._watched(method) as seen:
-                response = seen.response = await self._opened(client, method, url, {**headers, **shown})
+                response = seen.response = await self._opened(client, method, url, {**headers, **shown}, content)
             _record(guarded, response)
             return response
 
@@ -219,20 +227,28 @@ class Egress:
         for clients in self._made:
             await clients.close()
 
-    async def _opened(self, client: httpx2.AsyncClient, method: str, url: str, headers: Mapping[str, str]) -> Response:
+    async def _opened(
+        self, client: httpx2.AsyncClient, method: str, url: str, headers: Mapping[str, str], content: bytes = b""
+    ) -> Response:
         async with asyncio.timeout(self.timings.head):
-            return await client.send(self._request(client, method, url, headers), stream=True)
+            return await client.send(self._request(client, method, url, headers, content), stream=True)
 
     def _opened_blocking(self, client: httpx2.Client, method: str, url: str, headers: Mapping[str, str]) -> Response:
         with deadline(self.timings.head):
             return client.send(self._request(client, method, url, headers), stream=True)
 
     def _request(
-        self, client: httpx2.Client | httpx2.AsyncClient, method: str, url: str, headers: Mapping[str, str]
+        self,
+        client: httpx2.Client | httpx2.AsyncClient,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: bytes = b"",
     ) -> httpx2.Request:
         # Not by the client, which has no URL, headers or cookies of its own to add, and takes time to find that out.
         extensions = {CREDENTIAL: self._credential, "timeout": client.timeout.as_dict()}
-        return httpx2.Request(method, url, headers={**headers, **loop_headers(self._sender)}, extensions=extensions)
+        sent = {**headers, **loop_headers(self._sender)}
+        return httpx2.Request(method, url, headers=sent, content=content or None, extensions=extensions)
 
     @contextmanager
     def _guarded(self, url: str, image: str, *, redirected: bool) -> Iterator[GuardedRequest]:

@@ -151,6 +151,14 @@ class Authenticator:
             Backing(CredentialRef(CredentialKind.PASSWORD, user_id), password_changed_at)
         )
 
+    async def identity_principal(self, user_id: int) -> Principal:
+        """The principal of a user who has signed in by an issuer of the settings, as it is now. Raises Unauthorized
+        where the user is gone or blocked, DatabaseUnusable."""
+        user = await self._identities.user(user_id)
+        if user is None:
+            raise _login_again("the user of a session is gone")
+        return _of_person(user)
+
     async def token_principal(self, secret: str) -> Principal:
         """The principal of the secret of a token, without a user name. Raises LoginRefused, DatabaseUnusable.
 
@@ -222,7 +230,7 @@ class Authenticator:
                 raise _login_again(f"the user of {ref} is gone")
             if user.password_changed_at != backing.made_at:
                 raise Unauthorized(f"the password of user {user.name!r} has changed: log in again")
-            return _of_password(user)
+            return _of_person(user)
         credential = await self._identities.credential(ref)
         if credential is None or _made_at(credential) != backing.made_at:
             raise _login_again(f"the credential {ref} is gone")
@@ -239,7 +247,7 @@ class Authenticator:
         refusal: RegistryError = LoginRefused(WRONG, account, reason)
         try:
             if await self._logins.log_in(user, account or name, password, address, peer) and user is not None:
-                return _of_password(user)
+                return _of_person(user)
         except TooManyRequests as error:
             refusal = LoginDelayed(error, account)
         except Unauthorized as error:
@@ -306,7 +314,7 @@ def _parse_basic(text: bytes) -> tuple[str, str]:
     return username, secret
 
 
-def _of_password(user: User) -> Principal:
+def _of_person(user: User) -> Principal:
     _check_not_blocked(user)
     return Principal(PrincipalKind.USER, user.name, user, None, CredentialRef(CredentialKind.PASSWORD, user.id))
 

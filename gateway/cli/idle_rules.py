@@ -7,7 +7,7 @@ from gateway.db import bots, paths, users
 from gateway.db.connection import Connection
 from gateway.oidc.rules import AsUser, Target
 from gateway.settings.tables import Settings
-from gateway.wiring.oidc import claim_rules
+from gateway.wiring.oidc import target_of
 
 
 async def find_idle_rules(connection: Connection, settings: Settings) -> list[IdleSetting]:
@@ -25,8 +25,9 @@ async def find_idle_rules(connection: Connection, settings: Settings) -> list[Id
 
 def _targets(settings: Settings) -> Iterator[tuple[str, int, Target]]:
     for name, issuer in settings.oidc.items():
-        for number, rule in enumerate(claim_rules(issuer), 1):
-            yield name, number, rule.target
+        for number, rule in enumerate(issuer.rule, 1):
+            if not rule.account:
+                yield name, number, target_of(rule)
 
 
 async def _problem(connection: Connection, target: Target) -> str:

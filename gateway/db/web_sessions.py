@@ -15,7 +15,8 @@ from gateway.db.schema import web_sessions
 
 @dataclass(frozen=True, slots=True)
 class StoredSession:
-    """A session of a user, signed in with the password that was set at `password_changed_at`.
+    """A session of a user, signed in with the password that was set at `password_changed_at`, or by the identity of
+    `identity_id`, which was stored then.
 
     `admin`: whether the user was an administrator when its secret was made. `used_at`: when a request came last, to
     some minutes.
@@ -27,6 +28,7 @@ class StoredSession:
     admin: bool
     created_at: datetime
     used_at: datetime
+    identity_id: int | None = None
 
 
 async def create(connection: AsyncConnection, session: StoredSession, secret_hash: str) -> StoredSession:
@@ -38,6 +40,7 @@ async def create(connection: AsyncConnection, session: StoredSession, secret_has
         "admin": session.admin,
         "created_at": session.created_at,
         "used_at": session.used_at,
+        "identity_id": session.identity_id,
     }
     row = insert(web_sessions).values(values).returning(web_sessions.c.id)
     return replace(session, id=(await connection.execute(row)).scalar_one())
@@ -81,4 +84,6 @@ async def prune(connection: AsyncConnection, created_before: datetime, used_befo
 
 
 def _session(row: Row[Any]) -> StoredSession:
-    return StoredSession(row.id, row.user_id, row.password_changed_at, row.admin, row.created_at, row.used_at)
+    return StoredSession(
+        row.id, row.user_id, row.password_changed_at, row.admin, row.created_at, row.used_at, row.identity_id
+    )

@@ -17,6 +17,7 @@ from gateway.db.engine import Database
 from gateway.db.web_sessions import StoredSession
 from gateway.namespaces.credentials import hash_secret
 from gateway.namespaces.user import User
+from gateway.namespaces.user_identity import UserIdentity
 
 IDLE = timedelta(hours=12)
 LONGEST = timedelta(days=7)
@@ -44,11 +45,23 @@ class WebSessions:
         self._database = database
         self._clock = clock
 
-    async def begin(self, user: User, former: StoredSession | None = None) -> OpenSession:
-        """Begin a session of a user who has presented the password. `former`: ends with it."""
-        assert user.password_changed_at is not None, "whoever has presented a password has one"
-        secret, now, changed_at = _new_secret(), self._clock(), user.password_changed_at
-        session = StoredSession(0, user.id, changed_at, user.admin, now, now)
+    async def begin(
+        self, user: User, former: StoredSession | None = None, identity: UserIdentity | None = None
+    ) -> OpenSession:
+        """Begin a session of a user who has presented the password, or an identity. `former`: ends with it."""
+        proven_at = user.password_changed_at if identity is None else identity.created_at
+        assert proven_at is not None, "whoever has presented a password has one"
+        return await self._begin(user, proven_at, None if identity is None else identity.id, former)
+
+    async def renew(self, user: User, former: StoredSession) -> OpenSession:
+        """Begin a session in the place of another one, by what was presented for that."""
+        return await self._begin(user, former.password_changed_at, former.identity_id, former)
+
+    async def _begin(
+        self, user: User, proven_at: datetime, identity_id: int | None, former: StoredSession | None
+    ) -> OpenSession:
+        secret, now = _new_secret(), self._clock()
+        session = StoredSession(0, user.id, proven_at, user.admin, now, now, identity_id)
 
         async def begin(connection: Connection) -> StoredSession:
             await web_sessions.prune(connection, now - LONGEST, now - IDLE)

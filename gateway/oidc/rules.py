@@ -48,7 +48,7 @@ class ClaimRule:
     def matches(self, claims: Mapping[str, Any]) -> bool:
         """Whether claims meet the rule. A truth or a number is compared as JSON writes it; of a list, one entry is
         enough; an object matches nothing."""
-        return all(name in claims and _matches(claims[name], pattern) for name, pattern in self.claims)
+        return _all_match(self.claims, claims)
 
     @property
     def fingerprint(self) -> str:
@@ -56,9 +56,25 @@ class ClaimRule:
         return sha256(repr((sorted(self.claims), str(self.target))).encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class AccountRule:
+    """Claims that a person's token must have, all of them, who then signs in to the pages with an account of the
+    person's own."""
+
+    claims: tuple[tuple[str, str], ...]
+
+    def matches(self, claims: Mapping[str, Any]) -> bool:
+        """Whether claims meet the rule, as those of ClaimRule do."""
+        return _all_match(self.claims, claims)
+
+
 def find_rule(rules: Sequence[ClaimRule], claims: Mapping[str, Any]) -> ClaimRule | None:
     """The first rule that claims meet; None where they meet none."""
     return next((rule for rule in rules if rule.matches(claims)), None)
+
+
+def _all_match(wanted: Sequence[tuple[str, str]], claims: Mapping[str, Any]) -> bool:
+    return all(name in claims and _matches(claims[name], pattern) for name, pattern in wanted)
 
 
 def _matches(value: object, pattern: str) -> bool:

@@ -49,8 +49,8 @@ def _named_files(settings: Settings) -> Iterator[tuple[str, Path]]:
                 files[f"headers.{header}"] = Path(value.removeprefix(FROM_FILE))
         yield from ((f'upstreams."{upstream}".{name}', path) for name, path in files.items() if path is not None)
     for issuer, settings_of in settings.oidc.items():
-        if settings_of.ca_file is not None:
-            yield f"oidc.{issuer}.ca_file", settings_of.ca_file
+        own_files = {"ca_file": settings_of.ca_file, "client_secret_file": settings_of.client_secret_file}
+        yield from ((f"oidc.{issuer}.{name}", path) for name, path in own_files.items() if path is not None)
 
 
 def _examine(setting: str, path: Path) -> UnusableFile | None:

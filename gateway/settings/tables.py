@@ -285,21 +285,25 @@ def _with_known(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ClaimRuleSettings(Table):
-    """Claims of ID tokens, and the user, or the project or group with a role there, that they map to."""
+    """Claims of ID tokens, and the user, or the project or group with a role there, that they map to; or `account`:
+    whoever has them signs in to the pages, with an account of their own."""
 
     claims: dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]]
     user: str = ""
     project: str = ""
     group: str = ""
     role: RoleName | None = None
+    account: bool = False
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         places = [place for place in (self.project, self.group) if place]
         if not any(pattern.strip("*") for pattern in self.claims.values()):
             raise PydanticCustomError("rule", "a rule needs a claim that says more than *")
-        if len(places) + bool(self.user) != 1 or bool(places) != (self.role is not None):
-            raise PydanticCustomError("rule", "a rule has a user, or a project with a role, or a group with a role")
+        if len(places) + bool(self.user) + self.account != 1 or bool(places) != (self.role is not None):
+            raise PydanticCustomError(
+                "rule", "a rule has a user, or a project with a role, or a group with a role, or account = true"
+            )
         return self
 
 
@@ -307,19 +311,27 @@ ClaimRules = Annotated[
     tuple[ClaimRuleSettings, ...],
     SettingKind(
         'tables like [[oidc.NAME.rule]] claims = {repository = "acme/app"}, project = "team/app", role = "developer", '
-        "each with claims of which one says more than *, and either a user, or a project or a group with a role",
+        "each with claims of which one says more than *, and either a user, or a project or a group with a role, or "
+        "account = true",
         json.loads,
     ),
 ]
 
 
 class OidcSettings(Table):
-    """An issuer of ID tokens, by which CI systems log in without a password."""
+    """An issuer of ID tokens, by which CI systems log in without a password, and people sign in to the pages."""
 
     issuer: IssuerUrl = Field(description="The URL of the issuer, exactly as its tokens name it in `iss`.")
     audience: RequiredText = Field(description="What a token must be made for, its `aud`: a name of this server.")
     rule: ClaimRules = Field(
         default=(), description="Claims and what they map to, the first that matches; without one, nothing."
+    )
+    client_id: str = Field(
+        default="",
+        description="This server's name at the issuer, by which people sign in to the pages; empty: none do.",
+    )
+    client_secret_file: OptionalPath = Field(
+        default=None, description="The file with the secret of client_id; empty: the issuer needs none."
     )
     login: LoginDuration = Field(
         default=timedelta(hours=1), description="How long a login lasts, also when the token has expired meanwhile."

@@ -10,6 +10,7 @@ from cache.oci.errors import RefusalReason, Unauthorized
 from cache.runtime.on_behalf import on_behalf_of
 from gateway.auth.principal import ANONYMOUS, Principal, describe
 from gateway.auth.requester import requester_of
+from gateway.db.web_sessions import StoredSession
 from gateway.directory.web_sessions import OpenSession
 from gateway.http.access_log import identity_of, note_principal, note_refused
 from gateway.inspection.place_finder import PlaceUnknown
@@ -34,6 +35,7 @@ from gateway.web.home import Home
 from gateway.web.member_pages import MemberPages
 from gateway.web.my_tokens import MyTokens
 from gateway.web.node_tokens import NodeTokens
+from gateway.web.oidc_pages import OidcPages
 from gateway.web.options import WebOptions
 from gateway.web.pages import Pages
 from gateway.web.project_settings import ProjectSettings
@@ -56,9 +58,10 @@ OWN_PAGES = ("/-/profile",)
 
 def page_table(services: Services, pages: Pages, cookies: Cookies) -> PageTable:
     """Make the table of all pages."""
-    tree = TreePages(services, pages)
+    tree, sign_in = TreePages(services, pages), SignInPages(services, pages, cookies)
     rooms = (
-        SignInPages(services, pages, cookies),
+        sign_in,
+        OidcPages(services, pages, cookies, sign_in),
         HelpPages(pages),
         Home(services, pages),
         MyTokens(services, pages),
@@ -130,7 +133,7 @@ class WebApp:
             return _Opened(ANONYMOUS, None)
         stored = session.stored
         try:
-            principal = await self._services.authenticator.session_principal(stored.user_id, stored.password_changed_at)
+            principal = await self._principal_of(stored)
         except Unauthorized:
             await sessions.end(session)
             return _Opened(ANONYMOUS, None, ended=True)
@@ -140,8 +143,17 @@ class WebApp:
         user = principal.user
         if user is None or user.admin == stored.admin:
             return _Opened(principal, session)
-        session = await sessions.begin(user, former=stored)  # nobody who knew the former secret has the new rights
+        session = await sessions.renew(user, stored)  # nobody who knew the former secret has the new rights
         return _Opened(principal, session, renewed=session.secret)
+
+    async def _principal_of(self, session: StoredSession) -> Principal:
+        """Who is signed in by a session. Raises Unauthorized where nobody is any more, DatabaseUnusable."""
+        authenticator = self._services.authenticator
+        if session.identity_id is None:
+            return await authenticator.session_principal(session.user_id, session.password_changed_at)
+        if not await self._services.oidc_sign_in.is_valid(session.identity_id):
+            raise Unauthorized("the issuer of this sign-in is none of the settings any more: sign in again")
+        return await authenticator.identity_principal(session.user_id)
 
     async def _read(self, request: Request, route: PageRoute, opened: "_Opened") -> Form:
         """The form of a request, which a page of this server has sent. Raises PageError, SignInNeeded,

@@ -68,7 +68,7 @@ class SignInPages:
         next_path = local_path(visit.query.one("next", "/"))
         if visit.user is not None:
             return self._pages.lead(visit, next_path)
-        return self._ask(visit, next_path)
+        return self.show(visit, next_path)
 
     async def sign_in(self, visit: Visit) -> Response:
         """Begin a session for whoever knows the password of a user."""
@@ -80,7 +80,7 @@ class SignInPages:
             user = await self._verified(visit, name, visit.form.one("password"))
         except (LoginRefused, LoginDelayed) as error:
             log_refused_login(visit.request.scope, error.account, error.reason)
-            return self._ask(visit, next_path, name, error)
+            return self.show(visit, next_path, name, error)
         former = visit.session.stored if visit.session is not None else None
         session = await self._services.web_sessions.begin(user, former)
         response = self._pages.lead(visit, next_path)
@@ -147,7 +147,8 @@ class SignInPages:
         assert principal.user is not None, "a password is that of a user"
         return principal.user
 
-    def _ask(self, visit: Visit, next_path: str, name: str = "", error: RegistryError | None = None) -> Response:
+    def show(self, visit: Visit, next_path: str, name: str = "", error: RegistryError | None = None) -> Response:
+        """Show the form by which people sign in. `error`: why it has not worked."""
         guard = self._cookies.guard(visit.request) or new_guard()
         delayed = isinstance(error, LoginDelayed)
         refused = self._pages.options.sign_in is SignIn.REFUSED
@@ -163,6 +164,7 @@ class SignInPages:
             problem="" if error is None else _sentence_of(error),
             guard_token=token_of(guard),
             refused=_NOT_OVER_HTTP if refused else "",
+            issuers=self._services.oidc_sign_in.names,
         )
         if not refused:
             self._cookies.keep_guard(response, guard)

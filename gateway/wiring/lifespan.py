@@ -62,7 +62,7 @@ from gateway.wiring.from_settings import (
     upload_limits,
 )
 from gateway.wiring.native import open_native
-from gateway.wiring.oidc import open_id_tokens
+from gateway.wiring.oidc import open_issuers
 from gateway.wiring.roles import at_work
 from gateway.wiring.upstreams import configured_upstreams
 from gateway.wiring.values import configured_audit, configured_database, listed_groups, private_hosts, tag_rules
@@ -127,8 +127,8 @@ async def open_services(
             )
             tokens = TokenService(SigningKeys(settings.data / KEYS_DIRECTORY), sealer)
             async with (
-                open_id_tokens(settings, database, directory, records.audit, utc_now) as id_tokens,
-                _open_authenticator(settings, database, directory, tokens, id_tokens) as authenticator,
+                open_issuers(settings, database, directory, records.audit, utc_now) as issuers,
+                _open_authenticator(settings, database, directory, tokens, issuers.id_tokens) as authenticator,
                 open_webhooks(settings, database, sealer, utc_now) as webhooks,
             ):
                 yield Services(
@@ -138,6 +138,7 @@ async def open_services(
                     users=UserAdministration(database, settings.data / KEYS_DIRECTORY, utc_now),
                     personal_tokens=PersonalTokenAdministration(database, utc_now),
                     web_sessions=WebSessions(database, utc_now),
+                    oidc_sign_in=issuers.sign_in,
                     deploy_tokens=DeployTokenAdministration(database, utc_now),
                     access_tokens=AccessTokenAdministration(database, utc_now),
                     jobs=JobAdministration(database, utc_now),

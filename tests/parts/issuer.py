@@ -3,8 +3,11 @@
 import asyncio
 import json
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
+from urllib.parse import parse_qs, urlencode
 from uuid import uuid4
 
 import jwt
@@ -53,10 +56,16 @@ class SigningKeyOfTests:
 
 class Issuer:
     """An issuer. `published`: the keys that it shows. `requests`: paths that were requested. `configuration`: what it
-    says of itself beside what is right, or instead; `respond`: None, or what it does instead of an answer."""
+    says of itself beside what is right, or instead; `respond`: None, or what it does instead of an answer. `person`:
+    the claims of whoever signs in; `granted`: what was requested with each code; `redeemed`: what came with codes."""
 
     def __init__(self, authority: Authority, algorithm: str = "ES256") -> None:
-        routes = [Route("/.well-known/openid-configuration", self._show), Route("/keys", self._keys)]
+        routes = [
+            Route("/.well-known/openid-configuration", self._show),
+            Route("/keys", self._keys),
+            Route("/authorize", self._authorize),
+            Route("/token", self._token, methods=["POST"]),
+        ]
         self._server = AsgiServer(Starlette(routes=routes), authority=authority)
         self._authority = authority
         self.key = SigningKeyOfTests("first", algorithm)
@@ -64,6 +73,9 @@ class Issuer:
         self.configuration: dict[str, Any] = {}
         self.requests: list[str] = []
         self.respond: Callable[[Request], Any] | None = None
+        self.person: dict[str, Any] = {"sub": "person-1", "preferred_username": "Ada.Lovelace", "groups": ["staff"]}
+        self.granted: dict[str, dict[str, str]] = {}
+        self.redeemed: list[dict[str, str]] = []
 
     @property
     def url(self) -> str:
@@ -108,8 +120,38 @@ class Issuer:
         """A token that the key of now signs."""
         return self.key.sign(self.claims(**changed))
 
+    def grant(self, query: dict[str, str]) -> str:
+        """A code for a request that a browser was sent with."""
+        code = remember(uuid4().hex)
+        self.granted[code] = query
+        return code
+
+    async def _authorize(self, request: Request) -> Response:
+        """Sign the person in without a question, and lead the browser back."""
+        query = dict(request.query_params)
+        back = urlencode({"code": self.grant(query), "state": query["state"], "iss": self.url})
+        return RedirectResponse(f"{query['redirect_uri']}?{back}")
+
+    async def _token(self, request: Request) -> Response:
+        """Redeem a code once, for whoever presents the verifier of its challenge (RFC 7636, 4.6)."""
+        sent = {key: value for key, [value] in parse_qs((await request.body()).decode()).items()}
+        self.redeemed.append({**sent, "authorization": request.headers.get("authorization", "")})
+        asked = self.granted.pop(sent["code"], None)
+        digest = sha256(sent["code_verifier"].encode()).digest()
+        challenge = urlsafe_b64encode(digest).rstrip(b"=").decode()
+        if asked is None or (asked["code_challenge"], asked["redirect_uri"]) != (challenge, sent["redirect_uri"]):
+            return JSONResponse({"error": "invalid_grant"}, 400)
+        own = {"aud": asked["client_id"], "nonce": asked["nonce"], **self.person}
+        return await self._answer(request, {"id_token": self.token(**own), "token_type": "Bearer"})
+
     async def _show(self, request: Request) -> Response:
-        document = {"issuer": self.url, "jwks_uri": f"{self.url}/keys", **self.configuration}
+        document = {
+            "issuer": self.url,
+            "jwks_uri": f"{self.url}/keys",
+            "authorization_endpoint": f"{self.url}/authorize",
+            "token_endpoint": f"{self.url}/token",
+            **self.configuration,
+        }
         return await self._answer(request, document)
 
     async def _keys(self, request: Request) -> Response:

@@ -20,6 +20,7 @@ from gateway.db.schema.credentials import (
     job_allowances,
     jobs,
     personal_tokens,
+    user_identities,
     web_sessions,
 )
 from gateway.db.schema.events import webhook_deliveries, webhook_events, webhooks
@@ -78,6 +79,7 @@ __all__ = [
     "tag_events",
     "tags",
     "uploads",
+    "user_identities",
     "users",
     "virtual_registries",
     "virtual_registry_upstreams",

@@ -1,6 +1,6 @@
 """Tables of what proves who somebody is: tokens, sessions, jobs and logins."""
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Table
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Table, UniqueConstraint
 
 from gateway.db.schema.columns import Moment, metadata
 from gateway.db.storable import StoredId, StoredText
@@ -37,7 +37,8 @@ personal_tokens = Table(
 )
 
 # Sessions of web pages; their secrets rest as SHA-256 in hex. `password_changed_at`: of the password that was
-# presented, with which they end. `admin`: whether the user was an administrator when the secret was made.
+# presented, with which they end; of one by `identity_id`, when that identity was stored. `admin`: whether the user was
+# an administrator when the secret was made.
 web_sessions = Table(
     "web_sessions",
     metadata,
@@ -48,6 +49,20 @@ web_sessions = Table(
     Column("admin", Boolean, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("used_at", Moment, nullable=False, index=True),
+    Column("identity_id", StoredId),
+    sqlite_autoincrement=True,
+)
+
+# What issuers call users, by which these sign in to pages. `issuer`: its URL.
+user_identities = Table(
+    "user_identities",
+    metadata,
+    Column("id", StoredId, primary_key=True),
+    Column("user_id", StoredId, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("issuer", StoredText(2048), nullable=False),
+    Column("subject", StoredText(255), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("issuer", "subject"),
     sqlite_autoincrement=True,
 )
 

@@ -29,6 +29,7 @@ BACK_TO_0004 = (
     *(
         f"DROP TABLE {table}"
         for table in (
+            "user_identities",
             "web_sessions",
             *PURGES,
             *VIRTUAL,

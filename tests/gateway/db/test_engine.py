@@ -206,6 +206,7 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
         store = (
             "old_paths",
             *COLLECTION,
+            "user_identities",
             "web_sessions",
             "id_token_logins",
             "bots",
@@ -303,7 +304,13 @@ async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade
         assert await tag_events.list_at(connection, repository.id, NOW) == []
 
 
+def take_back_0025(file: sqlite3.Connection) -> None:
+    file.execute("DROP TABLE user_identities")
+    file.execute("ALTER TABLE web_sessions DROP COLUMN identity_id")
+
+
 def take_back_0024(file: sqlite3.Connection) -> None:
+    take_back_0025(file)
     for table in ("webhook_deliveries", "webhook_events", "webhooks"):
         file.execute(f"DROP TABLE {table}")
 
@@ -315,10 +322,10 @@ def take_back_0022(file: sqlite3.Connection) -> None:
 
 
 def take_back_0018(file: sqlite3.Connection) -> None:
+    take_back_0022(file)
     for table in ("web_sessions", "id_token_logins", "bots"):
         file.execute(f"DROP TABLE {table}")
     file.execute("ALTER TABLE projects DROP COLUMN limits_jobs")
-    take_back_0022(file)
     for column in ("description", "family_id"):
         file.execute(f"ALTER TABLE personal_tokens DROP COLUMN {column}")
 

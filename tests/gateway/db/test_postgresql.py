@@ -111,9 +111,8 @@ async def test_an_older_database_is_upgraded_on_request_alone(address: Postgresq
     await scalars(address, f"DROP TABLE {newest}")
     newest = "bulk_deletions, protection_rules, deleted_manifests, repository_cleanups, cleanup_policies"
     await scalars(address, "DROP TABLE webhook_deliveries, webhook_events, webhooks")
-    await scalars(
-        address, f"DROP TABLE web_sessions, cache_purges, image_ttl_policies, id_token_logins, bots, {newest}"
-    )
+    await scalars(address, "DROP TABLE user_identities, web_sessions, cache_purges, image_ttl_policies")
+    await scalars(address, f"DROP TABLE id_token_logins, bots, {newest}")
     await scalars(address, f"DROP TABLE pinned_tags, old_paths, tag_events, {reviews}, {store}, compatibility")
     await scalars(address, "ALTER TABLE groups DROP COLUMN quota, DROP COLUMN stored_bytes, DROP COLUMN as_of")
     await scalars(

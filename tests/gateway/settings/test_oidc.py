@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.settings.files import unusable_files
 from gateway.settings.load import SettingsError, load, rows
 from gateway.settings.reload import changed
 
@@ -39,7 +40,17 @@ def test_an_issuer_has_its_rules_in_their_order(tmp_path: Path) -> None:
     assert shown["oidc.github.issuer"].value == "https://ci.example.com"
     assert shown["oidc.github.login"].source == f"file {file}"
     first = {"claims": {"repository": "acme/app"}, "project": "team/app", "role": "developer"}
-    assert json.loads(json.dumps(shown["oidc.github.rule"].value))[0] == {**first, "user": "", "group": ""}
+    rest = {"user": "", "group": "", "account": False}
+    assert json.loads(json.dumps(shown["oidc.github.rule"].value))[0] == first | rest
+
+
+def test_people_sign_in_by_a_client_and_a_rule_for_accounts(tmp_path: Path) -> None:
+    rule = '[[oidc.github.rule]]\nclaims = {groups = "staff"}\naccount = true\n'
+    client = f'client_id = "registry"\nclient_secret_file = "{tmp_path / "secret"}"\n'
+    loaded = load_text(tmp_path, ISSUER + client + rule)
+    issuer = loaded.settings.oidc["github"]  # type: ignore[attr-defined]
+    assert (issuer.client_id, issuer.rule[0].account) == ("registry", True)
+    assert [file.setting for file in unusable_files(loaded.settings)] == ["oidc.github.client_secret_file"]  # type: ignore[attr-defined]
 
 
 def test_an_issuer_is_set_by_variables_too(tmp_path: Path) -> None:
@@ -71,6 +82,7 @@ def test_an_issuer_is_set_by_variables_too(tmp_path: Path) -> None:
         (ISSUER + RULE.replace('role = "developer"', ""), "a rule has a user, or"),
         (ISSUER + RULE + 'user = "ada"\n', "a rule has a user, or"),
         (ISSUER + RULE + 'group = "team"\n', "a rule has a user, or"),
+        (ISSUER + RULE + "account = true\n", "a rule has a user, or"),
         (ISSUER + RULE.replace("developer", "king"), "each with claims"),
         (ISSUER + RULE.replace('"acme/app"', "7"), "each with claims"),
         (ISSUER + ISSUER.replace("github", "other"), "two tables have the same issuer"),

@@ -45,6 +45,7 @@ async def path_at(site: Site, pattern: str) -> str:
     id = await site.rest.id_of("team/app/web")
     pattern = f"{pattern}?image=alpine" if pattern.endswith("/image") else pattern
     text = pattern.replace("{project:path}", "team/app").replace("{group:path}", "team").replace("{tag}", "v1")
+    text = text.replace("{issuer}", "none")
     return text.replace("{topic}", "tokens").replace("{id}", str(id) if "container_registry" in pattern else "1")
 
 
