@@ -1,11 +1,13 @@
 """Protection rules of a project: for its repositories, and for tags in all of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from starlette.responses import Response
 
+from gateway.administration.protection_rules import ProtectionRuleChanges
 from gateway.api.errors import Forbidden, ParametersInvalid, ResourceUnknown, Unprocessable
 from gateway.api.members import partial_of
 from gateway.api.options import ApiOptions
@@ -13,17 +15,14 @@ from gateway.api.places import Places
 from gateway.api.responses import no_content, one, page_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import ListShape, NoParameters, Shape, Text, is_id
-from gateway.audit.changes import AuditedChanges
-from gateway.audit.event import EventKind, Subject
-from gateway.audit.told import tell_rule
 from gateway.auth.matrix import Action
 from gateway.directory.places import ProjectPlace
 from gateway.http.access_log import note_native_lookup
+from gateway.inspection.place_finder import PlaceRefused
 from gateway.namespaces.errors import ProtectionTaken, ProtectionUnknown
-from gateway.namespaces.protection import ProtectionKind, ProtectionLevel, ProtectionRule, below_project
+from gateway.namespaces.protection import ProtectionKind, ProtectionLevel, ProtectionRule
 from gateway.namespaces.role import Role
 from gateway.namespaces.tag_pattern import PATTERN_LIMIT
-from gateway.registry.protection_rules import ProtectionRules
 from gateway.services import Services
 
 RULE = "Protection Rule"
@@ -91,8 +90,7 @@ class ProtectionRuleRoutes:
     """Handlers of protection rules. `of`: the word for what they protect, in paths."""
 
     def __init__(self, services: Services, places: Places, options: ApiOptions) -> None:
-        self._store: ProtectionRules = services.native.protection_rules
-        self._audited = AuditedChanges(services.audit)
+        self._rules = ProtectionRuleChanges(services)
         self._places = places
         self._options = options
 
@@ -118,7 +116,7 @@ class ProtectionRuleRoutes:
         """List the protection rules of a project."""
         place = await self._find(call, Action.KNOW)  # which a token for reading may do
         await self._require(Role.MAINTAINER, call, place, "maintainers and above see protection rules")
-        rules = [rule for rule in await self._rules(of, place) if call.parameters.search in rule.pattern]
+        rules = [rule for rule in await self._of_kind(of, place) if call.parameters.search in rule.pattern]
         return page_of(call, self._options, rules, lambda rule: _document(place, rule))
 
     async def create(self, of: str, call: Call[RuleShape]) -> Response:
@@ -130,71 +128,45 @@ class ProtectionRuleRoutes:
         kind = ProtectionKind(of)
         if kind is ProtectionKind.TAG and levels == (None, None):
             kind = ProtectionKind.IMMUTABLE
-            await self._require_owner(call, place)
         if kind is ProtectionKind.REPOSITORY and levels == (None, None):
             raise ParametersInvalid([f"{', '.join(LEVELS)} are missing, at least one parameter must be provided"])
-        pattern = _stored_pattern(place, kind, wanted.pattern)
-        try:
-            rule = await self._store.create(place.project.id, kind, pattern, *levels)
-        except ProtectionTaken as error:
-            raise Unprocessable(str(error)) from error
-        self._note(call, EventKind.CREATE, place, rule, after=tell_rule(rule))
+        with _refusals():
+            rule = await self._rules.create(call, place, kind, wanted.pattern, *levels)
         return one(_document(place, rule), 201)
 
     async def update(self, of: str, call: Call[RuleShape]) -> Response:
         """Change a protection rule; an empty level is none. Immutable tags are not changed, but deleted and made."""
         place, wanted = await self._find(call), call.parameters
-        former = rule = await self._get(of, place, call)
-        if rule.kind is ProtectionKind.IMMUTABLE:
-            raise Forbidden("a rule for immutable tags cannot be changed: delete it, and make another one")
-        pattern = _stored_pattern(place, rule.kind, wanted.pattern) if wanted.pattern else rule.pattern
-        try:
-            rule = await self._store.update(place.project.id, rule.id, pattern, *wanted.levels(rule))
-        except ProtectionTaken as error:
-            raise Unprocessable(str(error)) from error
-        except ProtectionUnknown as error:
-            raise ResourceUnknown(RULE, str(error)) from error
-        self._note(call, EventKind.UPDATE, place, rule, before=tell_rule(former), after=tell_rule(rule))
+        rule = await self._get(of, place, call)
+        with _refusals():
+            rule = await self._rules.update(call, place, rule, wanted.pattern or None, *wanted.levels(rule))
         return one(_document(place, rule))
 
     async def delete(self, of: str, call: Call[NoParameters]) -> Response:
         """Delete a protection rule."""
         place = await self._find(call)
         rule = await self._get(of, place, call)
-        if rule.kind is ProtectionKind.IMMUTABLE:
-            await self._require_owner(call, place)
-        try:
-            await self._store.delete(place.project.id, rule.id)
-        except ProtectionUnknown as error:
-            raise ResourceUnknown(RULE, str(error)) from error
-        self._note(call, EventKind.DELETE, place, rule, before=tell_rule(rule))
+        with _refusals():
+            await self._rules.delete(call, place, rule)
         return no_content()
-
-    def _note(self, call: "Call[Any]", kind: EventKind, place: ProjectPlace, rule: ProtectionRule, **told: str) -> None:
-        self._audited.changed(call, kind, Subject.PROTECTION_RULE, place.project.path, str(rule.id), **told)
 
     async def _find(self, call: "Call[Any]", action: Action = Action.ADMIN) -> ProjectPlace:
         place = await self._places.project(call.path["id"], call.principal, action)
         note_native_lookup(call.request.scope, "rule", place.project.path)
         return place
 
-    async def _rules(self, of: str, place: ProjectPlace) -> list[ProtectionRule]:
+    async def _of_kind(self, of: str, place: ProjectPlace) -> list[ProtectionRule]:
         """The rules of a kind; those for immutable tags are rules for tags."""
         is_repository = ProtectionKind(of) is ProtectionKind.REPOSITORY
-        rules = await self._store.list_of(place.project.id)
+        rules = await self._rules.list_of(place)
         return [rule for rule in rules if (rule.kind is ProtectionKind.REPOSITORY) is is_repository]
 
     async def _get(self, of: str, place: ProjectPlace, call: "Call[Any]") -> ProtectionRule:
         text = call.path["protection_rule_id"]
-        for rule in await self._rules(of, place) if is_id(text) else ():
+        for rule in await self._of_kind(of, place) if is_id(text) else ():
             if rule.id == int(text):
                 return rule
         raise ResourceUnknown(RULE)
-
-    async def _require_owner(self, call: "Call[Any]", place: ProjectPlace) -> None:
-        """Check that a caller may make and end immutable tags (GitLab, "Immutable container tags"). Raises
-        Forbidden."""
-        await self._require(Role.OWNER, call, place, "owners make and delete rules for immutable tags")
 
     async def _require(self, needed: Role, call: "Call[Any]", place: ProjectPlace, rule: str) -> None:
         role = await self._places.role(call.principal, place.way)
@@ -202,8 +174,17 @@ class ProtectionRuleRoutes:
             raise Forbidden(rule)
 
 
-def _stored_pattern(place: ProjectPlace, kind: ProtectionKind, pattern: str) -> str:
-    return below_project(place.project.path, pattern) if kind is ProtectionKind.REPOSITORY else pattern
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Translate what is refused within the block. Raises ApiError."""
+    try:
+        yield
+    except PlaceRefused as error:
+        raise Forbidden(error.decision.reason) from error
+    except ProtectionTaken as error:
+        raise Unprocessable(str(error)) from error
+    except ProtectionUnknown as error:
+        raise ResourceUnknown(RULE, str(error)) from error
 
 
 def _document(place: ProjectPlace, rule: ProtectionRule) -> dict[str, object]:

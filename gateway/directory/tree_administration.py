@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from gateway.db import groups, members, moves, old_paths, paths, projects, tree_lists, users
+from gateway.db import groups, members, moves, old_paths, paths, projects, quotas, tree_lists, users
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.moves import Moved
@@ -150,6 +150,12 @@ class TreeAdministration:
             return await tree_lists.count_projects(connection, known, which, window.search)
 
         return await self._part(rows, total, window, counted)
+
+    async def stored_bytes(self, key: NodeKey, path: str) -> int:
+        """Count the bytes that are stored in a project, or in all projects below a group."""
+        if key.kind is NodeKind.PROJECT:
+            return await self._read(partial(quotas.stored_bytes, project_id=key.id))
+        return await self._read(partial(quotas.stored_bytes_below, group=path))
 
     async def places_of(self, keys: Sequence[NodeKey]) -> list[PathEntry]:
         """Find the places of those of the nodes that exist, in the order of their paths."""

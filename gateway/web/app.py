@@ -39,9 +39,11 @@ from gateway.web.oidc_pages import OidcPages
 from gateway.web.options import WebOptions
 from gateway.web.pages import Pages
 from gateway.web.project_settings import ProjectSettings
+from gateway.web.protection_pages import ProtectionPages
 from gateway.web.proxy_changes import ProxyChanges
 from gateway.web.proxy_pages import ProxyPages
 from gateway.web.proxy_savings import ProxySavings
+from gateway.web.quota_pages import QuotaPages
 from gateway.web.removals import Removals
 from gateway.web.routes import PageRoute, PageTable
 from gateway.web.sign_in import SignInPages, sign_in_path
@@ -67,6 +69,8 @@ def page_table(services: Services, pages: Pages, cookies: Cookies) -> PageTable:
         MyTokens(services, pages),
         MemberPages(services, pages),
         NodeTokens(services, pages),
+        ProtectionPages(services, pages),
+        QuotaPages(services, pages),
         ProjectSettings(services, pages),
         CleanupSettings(services, pages),
         Removals(services, pages),

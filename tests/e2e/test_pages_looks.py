@@ -46,6 +46,8 @@ PAGES = {
     "group-members": "/groups/team/-/group_members",
     "access-tokens": f"/{PROJECT}/-/settings/access_tokens",
     "deploy-tokens": f"/{PROJECT}/-/settings/deploy_tokens",
+    "protection": f"/{PROJECT}/-/settings/protection_rules",
+    "quota": f"/{PROJECT}/-/settings/quota",
     "settings": f"/{PROJECT}/edit",
     "cleanup": f"/{PROJECT}/-/settings/packages_and_registries",
     "deleted": f"/{PROJECT}/container_registry/deleted",

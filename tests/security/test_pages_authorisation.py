@@ -47,6 +47,11 @@ ALLOWED = {
         for method in ("GET", "POST")
         for kind in TOKEN_KINDS
     },
+    "POST /{project:path}/-/settings/protection_rules": 400,
+    "POST /{project:path}/-/settings/protection_rules/{id}": 404,
+    "GET /{project:path}/-/settings/protection_rules/{id}/delete": 404,
+    "POST /{project:path}/-/settings/protection_rules/{id}/delete": 404,
+    "POST /{project:path}/-/settings/quota": 422,
     "POST /{project:path}/-/project_members": 422,  # nobody is named
     "POST /{project:path}/-/project_members/{id}": 404,  # the user is no member, here and below
     "GET /{project:path}/-/project_members/{id}/remove": 404,
@@ -57,6 +62,7 @@ ALLOWED = {
 _PROXY, _MEMBERS = "/groups/{group:path}/-/dependency_proxy", "/groups/{group:path}/-/group_members"
 _TOKENS = "/groups/{group:path}/-/settings"
 ALLOWED_OF_GROUPS = {
+    f"POST {_TOKENS}/quota": {422},
     f"POST {_TOKENS}/access_tokens": {400},
     f"POST {_TOKENS}/deploy_tokens": {422},
     **{f"{method} {_TOKENS}/{kind}/{{id}}/revoke": {404} for method in ("GET", "POST") for kind in TOKEN_KINDS},
@@ -198,7 +204,7 @@ def ask(client: Kept, differences: Differences, rig: Rig, party: Party) -> None:
             continue
         for row in [*rig.groves.group.projects, ABSENT]:
             path = path_of(rig, row, route)
-            answer = visitor.get(path) if route.startswith("GET") else visitor.post(path, [])
+            answer = visitor.get(path) if route.startswith("GET") else visitor.post(path, [("quota", "absent")])
             outcome = expected(right, row, party)
             where = f"{party.label} / {row} / {route}"
             differences.note(shows(outcome, route, answer), f"{where}: not {outcome}", answer)
@@ -242,7 +248,7 @@ def of_group(visitor: Visitor, route: str, group: str) -> Answer:
     """The response to a request for a page of a group, where it names an image that nobody has pulled."""
     method, path = route.replace("{group:path}", group).replace("{id}", str(NO_ID)).split()
     if method == "POST":
-        return visitor.post(path, [("image", "absent")])
+        return visitor.post(path, [("image", "absent"), ("quota", "absent")])
     return visitor.get(f"{path}?image=absent")
 
 

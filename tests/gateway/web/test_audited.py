@@ -23,6 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 TOKENS = "/-/profile/personal_access_tokens"
 REGISTRY = "/team/app/container_registry"
 NEW = "another password"
+RULES = "/{project:path}/-/settings/protection_rules"
 ONE = "/{project:path}/container_registry/{id}"
 PROXY, CACHE = "/groups/{group:path}/-/dependency_proxy", "/groups/team/-/dependency_proxy"
 IMAGE, CACHED = [("image", "alpine:3.20")], "team/dependency_proxy/containers/library/alpine"
@@ -110,6 +111,37 @@ STEPS = [
             Step(f"{pattern}/{kind}", f"{base}/{kind}", fields, made, who),
             Step(f"{pattern}/{kind}", f"{base}/{kind}", fields[:-1], "", who),
             Step(f"{pattern}/{kind}/{{id}}/revoke", f"{base}/{kind}/<{table}>/revoke", [], ended, who),
+        )
+    ),
+    Step(
+        RULES,
+        "/team/app/-/settings/protection_rules",
+        [("kind", "tag"), ("pattern", "v.*"), ("push", "maintainer"), ("delete", "owner")],
+        "protection rule_create team/app 1: None -> tag v.*, push maintainer, delete owner",
+    ),
+    Step(RULES, "/team/app/-/settings/protection_rules", [("kind", "tag"), ("pattern", "(")], ""),
+    Step(
+        f"{RULES}/{{id}}",
+        "/team/app/-/settings/protection_rules/1",
+        [("push", "admin"), ("delete", "owner")],
+        "protection rule_update team/app 1: tag v.*, push maintainer, delete owner -> tag v.*, push admin",
+    ),
+    Step(
+        f"{RULES}/{{id}}/delete",
+        "/team/app/-/settings/protection_rules/1/delete",
+        [],
+        "protection rule_delete team/app 1: tag v.*, push admin, delete owner",
+    ),
+    *(
+        Step(f"{pattern}/-/settings/quota", f"{base}/-/settings/quota", [("quota", size)], told, "root")
+        for pattern, base, kind, path in (
+            ("/{project:path}", "/team/app", "project", "team/app"),
+            ("/groups/{group:path}", "/groups/team", "group", "team"),
+        )
+        for size, told in (
+            ("10GiB", f"{kind}_update {path}: None -> quota {10 << 30}"),
+            ("much", ""),
+            ("", f"{kind}_update {path}: quota {10 << 30} -> None"),
         )
     ),
     Step(TOKENS, TOKENS, [("name", "x"), ("scope", "api")], "personal token_create maintainer x: None -> api"),
