@@ -5583,6 +5583,50 @@ THREATS = [
         Disarm("cache/upstream/ledger.py", "named[:-MOST_NAMED]", "named[:0]"),
     ),
     Threat(
+        "twice the requests by two APIs",
+        "A script sends as many requests as it may by REST, and as many again by GraphQL.",
+        "Requests by both count together.",
+        (f"{RATE_LIMITS}::test_requests_by_graphql_count_with_those_by_rest",),
+        Disarm(
+            "gateway/wiring/app.py",
+            "GraphqlApi(services, options, limits)",
+            "GraphqlApi(services, options, RateLimits(options.rates))",
+        ),
+    ),
+    Threat(
+        "sessions without end",
+        "Whoever knows one password signs in again and again, and each session is kept for hours.",
+        "A user has a hundred sessions; one more ends that which was used longest ago.",
+        ("tests/gateway/web/test_sign_in.py::test_a_user_has_so_many_sessions_and_the_one_used_longest_ago_ends",),
+        Disarm(
+            "gateway/directory/web_sessions.py",
+            "            await web_sessions.end_beyond(connection, user.id, MOST)\n",
+            "",
+        ),
+    ),
+    Threat(
+        "a job that outlives its token",
+        "A token that ends in an hour starts a job of thirty days, whose secrets go on.",
+        "A job that a token starts ends with it at the latest.",
+        ("tests/gateway/api/test_job_scope.py::test_a_job_does_not_outlive_the_token_that_starts_it",),
+        Disarm(
+            "gateway/api/jobs.py",
+            "latest = token.expires_at if isinstance(token, PersonalToken) else None",
+            "latest = None",
+        ),
+    ),
+    Threat(
+        "repositories below a path by a token for it",
+        "A Bearer token lists the path of a project alone, and its holder lists what lies below.",
+        "What lies below a path needs a token that lists it, by whatever route.",
+        (f"{GITLAB}::test_a_token_must_list_what_is_read",),
+        Disarm(
+            "gateway/v2/gitlab/app.py",
+            "        _require_below(principal, endpoint.repository)\n        found =",
+            "        found =",
+        ),
+    ),
+    Threat(
         "a redirect from a private upstream",
         "An upstream that the settings name redirects to any other place of the server's own network.",
         "Private addresses are those of hosts that are named for that, and of no host that they lead to.",
@@ -5644,7 +5688,7 @@ THREATS = [
         "Content is cached under a key of the upstream, which is another one then.",
         (
             f"{CHAINED}::test_what_is_cached_of_one_upstream_is_of_no_other",
-            f"{VIRTUAL}::test_a_purged_cache_serves_nothing_while_the_upstream_is_down",
+            f"{VIRTUAL}::test_a_renewed_key_is_an_empty_cache_whatever_files_are_left",
         ),
         Disarm(
             "gateway/db/virtual_registries.py",

@@ -101,12 +101,13 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
 class RestApi:
     """App for every path below /api/v4, inside ApiErrors: raises what that renders."""
 
-    def __init__(self, services: Services, options: ApiOptions) -> None:
+    def __init__(self, services: Services, options: ApiOptions, limits: RateLimits) -> None:
+        """`limits`: of all requests by any API."""
         self._authenticator = services.authenticator
         self._directory = services.directory
         self._personal_tokens = services.personal_tokens
         self._audited = AuditedChanges(services.audit)
-        self._limits = RateLimits(options.rates)
+        self._limits = limits
         self._table = route_table(services, options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,6 +1,7 @@
 """Jobs: the one whose token is sent, and those of a project. GitLab has no request that starts one; here it is the
 counterpart of its list, and `cancel` ends a job as GitLab's does."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -18,7 +19,8 @@ from gateway.auth.matrix import Action
 from gateway.directory.places import ProjectPlace
 from gateway.http.access_log import note_native_lookup
 from gateway.namespaces.ci_variables import registry_host
-from gateway.namespaces.credentials import Job
+from gateway.namespaces.credential_rules import JOB_LIFETIME
+from gateway.namespaces.credentials import Job, PersonalToken
 from gateway.namespaces.errors import CredentialInvalid, ExpiryInvalid, JobRefused
 from gateway.namespaces.expiry import parse_expiry
 from gateway.namespaces.role import Role
@@ -106,7 +108,7 @@ class Jobs:
             raise Forbidden("the token belongs to no user")
         host = registry_host(f"{self._options.url.partition('://')[0]}://{self._options.registry}")
         try:
-            ends = None if wanted.expires_at is None else parse_expiry(wanted.expires_at, self._clock())
+            ends = self._end_of(call)
             started = await self._jobs.start(place.project.id, user.id, wanted.ref, ends, host)
         except ExpiryInvalid as error:
             raise ValuesRefused({"expires_at": [str(error)]}) from error
@@ -117,6 +119,18 @@ class Jobs:
         self._audited.started_job(call, place.project.path, started.job)
         document = self._documents.job(started.job, started.project, started.user, call.principal)
         return one({**document, "variables": dict(started.variables)}, 201)
+
+    def _end_of(self, call: Call[NewJobShape]) -> datetime | None:
+        """The end of a new job, which is not after that of the token that starts it; None for the default. Raises
+        ExpiryInvalid."""
+        now, text, token = self._clock(), call.parameters.expires_at, call.principal.credential
+        ends = None if text is None else parse_expiry(text, now)
+        latest = token.expires_at if isinstance(token, PersonalToken) else None
+        if latest is None or (ends or now + JOB_LIFETIME) <= latest:
+            return ends
+        if ends is not None:
+            raise ExpiryInvalid("is after the end of the token that was sent, which a job does not outlive")
+        return latest
 
     async def cancel(self, call: Call[NoParameters]) -> Response:
         """End a job with its secrets: one's own, or any as a maintainer."""

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from gateway.audit.event import EventKind, Subject
+from gateway.cli.audited import note_change
 from gateway.cli.credential_texts import CredentialId, moment_of, paths_of, print_listed, state_of
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Document, time_text
@@ -55,6 +57,7 @@ def start(
     """Start a job and print its CI variables, as lines for a shell; the passwords are shown this once."""
     host = registry_host(registry_url(session.settings))
     document, variables = asyncio.run(_start(session.settings, project, options, host))
+    _note(session.settings, EventKind.GRANT, document)
     session.print({**document, "variables": variables}, lambda: _print_started(document, variables))
 
 
@@ -62,7 +65,9 @@ def start(
 @with_session
 def finish(session: Session, job_id: CredentialId) -> None:
     """End a job now, with all its secrets."""
-    document = asyncio.run(_finish(session.settings, job_id))
+    document, had_ended = asyncio.run(_finish(session.settings, job_id))
+    if not had_ended:
+        _note(session.settings, EventKind.REVOKE, document)
     text = f"finished job {document['id']} of {document['project']}"
     session.print(document, lambda: print(text))
 
@@ -91,11 +96,18 @@ async def _start(settings: Settings, path: str, options: JobOptions, host: str) 
     return _document(started.job, project.path, user.name, now), started.variables
 
 
-async def _finish(settings: Settings, job_id: int) -> Document:
+async def _finish(settings: Settings, job_id: int) -> tuple[Document, bool]:
+    """The job, and whether it had been finished before."""
     now = datetime.now(UTC)
     async with open_existing(settings) as database, database.write() as connection:
+        had_ended = (await jobs.get(connection, job_id)).finished_at is not None
         (document,) = await _documents(connection, [await jobs.finish(connection, job_id, now)], now)
-        return document
+        return document, had_ended
+
+
+def _note(settings: Settings, kind: EventKind, document: Document) -> None:
+    """Note that the token of a job was granted or revoked, as the REST API does."""
+    note_change(settings, kind, Subject.TOKEN, str(document["project"]), after=f"job {document['id']}")
 
 
 async def _list(settings: Settings, path: str | None, ended: bool) -> list[Document]:

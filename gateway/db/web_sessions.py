@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db.schema import web_sessions
 
+_ENDED_AT_ONCE = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class StoredSession:
@@ -75,6 +77,15 @@ async def end(connection: AsyncConnection, id: int) -> None:
 async def end_all(connection: AsyncConnection, user_id: int) -> None:
     """End all sessions of a user."""
     await connection.execute(delete(web_sessions).where(web_sessions.c.user_id == user_id))
+
+
+async def end_beyond(connection: AsyncConnection, user_id: int, kept: int) -> None:
+    """End the sessions of a user that were used longest ago, of which there are too many."""
+    own = select(web_sessions.c.id).where(web_sessions.c.user_id == user_id)
+    beyond = own.order_by(web_sessions.c.used_at.desc(), web_sessions.c.id.desc()).offset(kept).limit(_ENDED_AT_ONCE)
+    ids = list(await connection.scalars(beyond))
+    if ids:
+        await connection.execute(delete(web_sessions).where(web_sessions.c.id.in_(ids)))
 
 
 async def prune(connection: AsyncConnection, created_before: datetime, used_before: datetime) -> None:

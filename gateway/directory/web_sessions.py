@@ -22,6 +22,8 @@ from gateway.namespaces.user_identity import UserIdentity
 IDLE = timedelta(hours=12)
 LONGEST = timedelta(days=7)
 
+MOST = 100
+"""Sessions of one user; one more ends that which was used longest ago. Whoever knows a password makes them at will."""
 NOTED_EVERY = timedelta(minutes=5)
 """How exactly the last use of a session is known: a write for each request would cost more than the request."""
 
@@ -67,7 +69,9 @@ class WebSessions:
             await web_sessions.prune(connection, now - LONGEST, now - IDLE)
             if former is not None:
                 await web_sessions.end(connection, former.id)
-            return await web_sessions.create(connection, session, hash_secret(secret))
+            created = await web_sessions.create(connection, session, hash_secret(secret))
+            await web_sessions.end_beyond(connection, user.id, MOST)
+            return created
 
         return OpenSession(await self._database.transact(begin), secret)
 

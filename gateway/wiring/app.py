@@ -11,6 +11,7 @@ from gateway.api.errors import ApiErrors
 from gateway.api.graphql.app import PATH as GRAPHQL
 from gateway.api.graphql.app import GraphqlApi
 from gateway.api.options import ApiOptions
+from gateway.api.rate_limits import RateLimits
 from gateway.auth.authenticator import CLIENT_ADDRESS
 from gateway.data_folder import NativeFolder, server_name
 from gateway.http.access_log import AccessLog, log_at_once
@@ -160,12 +161,13 @@ def create_app(
     """
     opener = RepositoryOpener(services, registry)
     options = rest or api_options(roots.main.own.url, roots.main.own.url)
+    limits = RateLimits(options.rates)
     surfaces: ASGIApp = Surfaces(
         Sandbox(ErrorRendering(RootSelection(RegistryApi(services, opener, repeated), roots))),
         Sandbox(ErrorRendering(TokenApi(services, opener, roots))),
         Sandbox(ErrorRendering(GitlabApi(services, opener, roots, registry, options.old_paths))),
-        ApiErrors(RestApi(services, options)),
-        ApiErrors(GraphqlApi(services, options)),
+        ApiErrors(RestApi(services, options, limits)),
+        ApiErrors(GraphqlApi(services, options, limits)),
         Sandbox(ops_app(services, operations)),
         WebApp(services, pages or web_options(roots.main.own.url, roots.main.own.url), not_found),
         not_found,

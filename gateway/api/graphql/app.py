@@ -56,11 +56,12 @@ class GraphqlApi:
     """App for /api/graphql, inside ApiErrors, which answers what is refused before the document is looked at: clients
     take a body with `errors` for the answer to a document, whatever its status."""
 
-    def __init__(self, services: Services, options: ApiOptions) -> None:
+    def __init__(self, services: Services, options: ApiOptions, limits: RateLimits) -> None:
+        """`limits`: those of the REST API, so that nobody has twice as many requests by two of them."""
         self._services = services
         self._places = Places(services)
         self._options = options
-        self._limits = RateLimits(options.rates)
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self._respond(Request(scope, receive))

@@ -184,6 +184,7 @@ class GitlabApi:
         """A page of the repositories at and below a path that have a tag."""
         count, last = parse_count(request.query_params), request.query_params.get("last", "")
         opened = await self._open(request, endpoint, principal)
+        _require_below(principal, endpoint.repository)
         found = await self._inventory.tagged_below(opened.project.id, opened.path, last, count + 1)
         ends = {"next": {"last": found[count - 1].path}} if len(found) > count else {}
         return JSONResponse(repository_documents(found[:count]), headers=links(request, url, ends))
@@ -213,7 +214,8 @@ def _needed_scope(request: Request, endpoint: GitlabEndpoint) -> str:
     below = f" {scope_text(f'{endpoint.name}{BELOW}', [PULL])}"
     if request.method == "PATCH":
         return scope_text(endpoint.name.text, [PULL, "push"]) + below
-    is_wide = request.query_params.get("size") == _WITH_DESCENDANTS
+    listed = endpoint.resource is GitlabResource.REPOSITORIES
+    is_wide = listed or request.query_params.get("size") == _WITH_DESCENDANTS
     return scope_text(endpoint.name.text, [PULL]) + (below if is_wide else "")
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from gateway.audit.event import EventKind
 from gateway.auth.access import Access
 from gateway.auth.matrix import Action
+from gateway.db import jobs
 from gateway.directory.places import Located
 from tests.gateway.api.rest import Rest, open_rest
 
@@ -161,6 +163,19 @@ async def test_a_job_is_started_listed_and_ended(rest: Rest) -> None:
     assert [event.outcome for event in rest.noted(EventKind.GRANT)] == [f"job {started['id']}"]
     assert (await rest.call("POST", f"{one}/cancel", who="developer")).status == 201
     assert [event.outcome for event in rest.noted(EventKind.REVOKE)] == [f"job {started['id']}"]
+
+
+async def test_a_job_does_not_outlive_the_token_that_starts_it(rest: Rest) -> None:
+    ends = rest.services.clock() + timedelta(minutes=20)
+    token = await rest.token("developer", "api", expires_at=ends)
+    refused = await rest.call("POST", f"{APP}/jobs", expires_at="30m", **by(token, "PRIVATE-TOKEN"))
+    assert refused.status == 400 and b"does not outlive" in refused.body
+    started = await rest.call("POST", f"{APP}/jobs", **by(token, "PRIVATE-TOKEN"))
+    assert started.status == 201
+    async with rest.database() as database:
+        job = await database.query(lambda connection: jobs.find(connection, json.loads(started.body)["id"]))
+    assert job is not None and job.expires_at == ends
+    assert (await rest.call("POST", f"{APP}/jobs", expires_at="10m", **by(token, "PRIVATE-TOKEN"))).status == 201
 
 
 @pytest.mark.parametrize(

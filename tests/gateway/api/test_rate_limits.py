@@ -132,6 +132,13 @@ class Limited:
         scope["client"] = (address, 1)
         return await Client(scope, [b""]).request(self._app)
 
+    async def graphql(self, who: str) -> Exchange:
+        """Send a document."""
+        body = b'{"query": "{ currentUser { username } }"}'
+        sent = [("PRIVATE-TOKEN", self._rest.tokens[who]), ("Content-Type", "application/json")]
+        scope: Any = scope_of("POST", "/api/graphql", [*sent, ("Content-Length", str(len(body)))])
+        return await Client(scope, [body]).request(self._app)
+
 
 async def test_a_user_is_told_of_the_limit_and_refused_beyond_it(rest: Rest) -> None:
     limited = Limited(rest)
@@ -142,6 +149,14 @@ async def test_a_user_is_told_of_the_limit_and_refused_beyond_it(rest: Rest) -> 
     assert int(last.headers["retry-after"]) in range(1, 61) and last.headers["ratelimit-limit"] == "3"
     assert json.loads(last.body)["message"].startswith("429 Too Many Requests - at most 3 requests a minute")
     assert (await limited.get("/version", "reporter")).status == 200
+
+
+async def test_requests_by_graphql_count_with_those_by_rest(rest: Rest) -> None:
+    limited = Limited(rest)
+    answers = [await limited.graphql("developer"), await limited.get("/version", "developer")]
+    answers += [await limited.graphql("developer"), await limited.graphql("developer")]
+    assert [answer.status for answer in answers] == [200, 200, 200, 429]
+    assert (await limited.get("/version", "developer")).status == 429
 
 
 async def test_an_address_that_guesses_tokens_is_refused_and_a_user_there_is_not(rest: Rest) -> None:

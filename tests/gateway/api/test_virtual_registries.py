@@ -197,6 +197,21 @@ async def test_a_purged_cache_serves_nothing_while_the_upstream_is_down(
         registry.start()
 
 
+async def test_a_renewed_key_is_an_empty_cache_whatever_files_are_left(
+    rest: Rest, filled: tuple[str, int, Any], registry: Registry
+) -> None:
+    name, id, _ = filled
+    assert await pull(rest, f"{name}/manifests/latest") == 200
+    upstream = await rest.services.virtual.find_upstream(id)
+    assert upstream is not None
+    registry.stop()
+    try:
+        await rest.services.virtual.empty_cache(upstream)
+        assert await pull(rest, f"{name}/manifests/latest") == 503
+    finally:
+        registry.start()
+
+
 async def test_only_members_pull_and_nothing_is_pushed(rest: Rest, filled: tuple[str, int, Any]) -> None:
     name, *_ = filled
     for who, status in (("root", 200), ("reporter", 200), ("stranger", 404), ("newcomer", 404), (ANONYMOUS, 401)):

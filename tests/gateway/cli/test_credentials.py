@@ -219,6 +219,18 @@ def test_secrets_of_a_job_are_shown_once_and_end_with_it(prompt: Terminal) -> No
     assert not any(secret.encode() in content(prompt.folder) for secret in secrets)
 
 
+def test_jobs_that_commands_start_and_finish_are_in_the_audit_log_once(prompt: Terminal) -> None:
+    job = prompt.json("job", "start", "a/b/app", "--user", "ann")["id"]
+    for _ in range(2):
+        prompt.done("job", "finish", str(job))
+    found = [
+        (event["event"], event["path"], event["outcome"])
+        for event in prompt.json("audit", "list", "--path", "a/b/app")
+        if event["outcome"] == f"job {job}"
+    ]
+    assert found == [("grant", "a/b/app", f"job {job}"), ("revoke", "a/b/app", f"job {job}")]
+
+
 def test_a_shell_evaluates_what_people_read(prompt: Terminal) -> None:
     lines = prompt.done("job", "start", "a/b/app", "--user", "ann", "--ref", "it's $(id)")
     assert re.match(r"# job 1 of a/b/app on behalf of ann until 20\S+\n", lines)

@@ -149,6 +149,10 @@ async def test_a_token_must_list_what_is_read(surface: PushSurface) -> None:
     asked = f'scope="repository:{WEB}:pull repository:{WEB}/*:pull"'
     assert refused.status == 401 and asked in refused.headers["www-authenticate"]
     assert await get(surface, wide, who=bearer(surface, {WEB: "pull", f"{WEB}/*": "pull"}))
+    paths = f"/gitlab/v1/repository-paths/{WEB}/repositories/list/"
+    refused = await call(surface, "GET", paths, bearer(surface, {WEB: "pull"}))
+    assert refused.status == 401 and asked in refused.headers["www-authenticate"]
+    assert await get(surface, paths, who=bearer(surface, {WEB: "pull", f"{WEB}/*": "pull"}))
     await surface.push_blob("open/shown", b"content", who="root")
     assert await get(surface, f"{BASE}/open/shown/", who=ANONYMOUS)
 

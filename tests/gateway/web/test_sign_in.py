@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from gateway.db import web_sessions
 from gateway.db.engine import Database
+from gateway.directory import web_sessions as web_sessions_module
 from gateway.directory.web_sessions import IDLE, LONGEST, NOTED_EVERY, WebSessions
 from gateway.namespaces.credentials import hash_secret
 from gateway.namespaces.user import UserChanges
@@ -181,6 +182,25 @@ async def test_sessions_end_when_nobody_uses_them_and_after_a_week(site: Site) -
         assert await sessions.find(lasting.secret) is None
         clock[0] = now - timedelta(days=1)
         assert await sessions.find(lasting.secret) is None, "a session of the future would last longer"
+
+
+async def test_a_user_has_so_many_sessions_and_the_one_used_longest_ago_ends(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_sessions_module, "MOST", 2)
+    users = [
+        await site.rest.services.users.get(site.rest.surface.people[name].id) for name in ("maintainer", "developer")
+    ]
+    async with site.rest.database() as database:
+        now = site.rest.services.clock()
+        clock = [now]
+        sessions = WebSessions(database, lambda: clock[0])
+        other, first, second = [await sessions.begin(user) for user in (users[1], users[0], users[0])]
+        clock[0] += NOTED_EVERY
+        assert await sessions.find(first.secret) is not None
+        third = await sessions.begin(users[0])
+        kept = [await sessions.find(session.secret) is not None for session in (other, first, second, third)]
+        assert kept == [True, True, False, True]
 
 
 async def test_ended_sessions_are_deleted_at_the_next_login(site: Site) -> None:
