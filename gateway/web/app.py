@@ -16,6 +16,8 @@ from gateway.http.access_log import identity_of, note_principal, note_refused
 from gateway.inspection.place_finder import PlaceUnknown
 from gateway.server.client_connection import note_accepted
 from gateway.services import Services
+from gateway.web.admin_pages import AdminPages
+from gateway.web.admin_users import AdminUsers
 from gateway.web.cleanup_settings import CleanupSettings
 from gateway.web.client_files_page import ClientFilesPage
 from gateway.web.cookies import Cookies
@@ -78,6 +80,8 @@ def page_table(services: Services, pages: Pages, cookies: Cookies) -> PageTable:
         ProxyChanges(services, pages),
         ProxySavings(services, pages),
         ClientFilesPage(services, pages),
+        AdminPages(services, pages),
+        AdminUsers(services, pages),
         TagPages(services, pages),
         tree,
     )

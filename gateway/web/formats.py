@@ -35,6 +35,11 @@ def ago(moment: datetime, now: datetime) -> str:
     return "just now" if past >= timedelta(0) else "in a moment"
 
 
+def instant(seconds: float) -> datetime:
+    """The moment of a number of seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 def exact(moment: datetime) -> str:
     """A moment as people read it exactly: `2030-01-31 18:00:00 UTC`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

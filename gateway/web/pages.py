@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gateway.web.errors import ErrorText
-from gateway.web.formats import ago, capitalize_first, day, exact, percent, plural, size, utc
+from gateway.web.formats import ago, capitalize_first, day, exact, instant, percent, plural, size, utc
 from gateway.web.forms import TOKEN_FIELD
 from gateway.web.headers import page_headers
 from gateway.web.options import WebOptions
@@ -35,7 +35,7 @@ class Pages:
             auto_reload=False,
         )
         self._environment.filters.update(ago=ago, day=day, exact=exact, percent=percent, plural=plural, size=size)
-        self._environment.filters.update(segment=quote, capitalize_first=capitalize_first, utc=utc)
+        self._environment.filters.update(segment=quote, capitalize_first=capitalize_first, instant=instant, utc=utc)
         self._environment.globals.update(static=static.url, registry=options.registry, token_field=TOKEN_FIELD)
 
     def show(

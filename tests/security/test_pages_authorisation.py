@@ -252,6 +252,21 @@ def of_group(visitor: Visitor, route: str, group: str) -> Answer:
     return visitor.get(f"{path}?image=absent")
 
 
+def test_pages_of_administrators_are_for_nobody_else(rig: Rig) -> None:
+    routes = [route for route, right in rights().items() if right == "administrators"]
+    with Kept(rig.server.port) as client:
+        for party in people(rig):
+            visitor = Visitor(client, rig.server, party)
+            for route in routes:
+                method, path = route.replace("{id}", str(NO_ID)).split()
+                answer = visitor.get(path) if method == "GET" else visitor.post(path, [])
+                if party.column == "admin":
+                    assert answer.status == (404 if "{id}" in route else 422 if method == "POST" else 200), route
+                else:
+                    outcome = Outcome.LOGIN if party.anonymous else Outcome.DENIED
+                    assert shows(outcome, route, answer), (party.label, route, answer)
+
+
 def test_the_registry_of_a_group_holds_what_may_be_pulled(rig: Rig) -> None:
     nine = rig.groves.group
     with Kept(rig.server.port) as client:

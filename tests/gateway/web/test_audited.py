@@ -25,6 +25,7 @@ REGISTRY = "/team/app/container_registry"
 NEW = "another password"
 RULES = "/{project:path}/-/settings/protection_rules"
 ONE = "/{project:path}/container_registry/{id}"
+USERS = "/admin/users"
 PROXY, CACHE = "/groups/{group:path}/-/dependency_proxy", "/groups/team/-/dependency_proxy"
 IMAGE, CACHED = [("image", "alpine:3.20")], "team/dependency_proxy/containers/library/alpine"
 
@@ -192,6 +193,24 @@ STEPS = [
         "root",
     ),
     Step(f"{PROXY}/purge", f"{CACHE}/purge", [], "group_evict team", "root"),
+    Step(USERS, USERS, [("username", "newborn")], "user_create newborn: None -> active", "root"),
+    Step(f"{USERS}/{{id}}/block", f"{USERS}/<users>/block", [], "user_update newborn: active -> blocked", "root"),
+    Step(f"{USERS}/{{id}}/unblock", f"{USERS}/<users>/unblock", [], "user_update newborn: blocked -> active", "root"),
+    Step(
+        f"{USERS}/{{id}}/rights",
+        f"{USERS}/<users>/rights",
+        [("admin", "yes")],
+        "user_update newborn: None -> administrator",
+        "root",
+    ),
+    Step(f"{USERS}/{{id}}/delete", f"{USERS}/<users>/delete", [("confirmation", "x")], "", "root"),
+    Step(
+        f"{USERS}/{{id}}/delete",
+        f"{USERS}/<users>/delete",
+        [("confirmation", "newborn")],
+        "user_delete newborn: active, administrator -> None",
+        "root",
+    ),
     Step(
         "/-/profile/password",
         "/-/profile/password",
