@@ -10,7 +10,9 @@ from typing import Any
 
 import h11
 import structlog
-from h11 import CLIENT, DONE, MUST_CLOSE, SEND_RESPONSE, SERVER
+from h11 import CLIENT, DONE, IDLE, MUST_CLOSE, SEND_BODY, SEND_RESPONSE, SERVER
+from h11._readers import READERS
+from h11._writers import WRITERS
 
 from gateway.server.request_head import HEAD_LIMIT, HeadRefused, find_head_end, parse_whole_head
 from gateway.server.strict_connection import StrictConnection
@@ -20,6 +22,11 @@ log = structlog.get_logger()
 _HEADERS: Any = type(h11.Request(method="GET", target="/", headers=[("Host", "a")]).headers)
 """The type of h11's list of headers, which a request accepts without a check."""
 
+_END = h11.EndOfMessage()
+_READS = (b"GET", b"HEAD")
+_FOLLOWED = frozenset({b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"})
+"""Headers by which h11 follows a request."""
+
 
 class FastConnection(StrictConnection):
     """A StrictConnection that parses request heads itself, and records a complete response without making it."""
@@ -28,12 +35,31 @@ class FastConnection(StrictConnection):
         super().__init__(head_limit)
         self._read_incomplete_head: Any = self._reader
         self._reader = self._read_head
+        self._is_plain = False
+        """Whether the head that was read last is of a request that has neither a body nor a header that h11 follows."""
 
     next_event = h11.Connection.next_event
 
     def start_next_cycle(self) -> None:
-        super().start_next_cycle()
-        self._reader = self._read_head
+        if self.client_is_waiting_for_100_continue:
+            super().start_next_cycle()
+        self._cstate.start_next_cycle()
+        self._request_method = None
+        self._reader, self._writer = self._read_head, WRITERS[SERVER, IDLE]
+
+    def _process_event(self, role: Any, event: Any) -> None:
+        """Follow an event. A plain request and its end change the states alone: to follow those took 8 %."""
+        cycle = self._cstate
+        states = cycle.states
+        if event is _END and cycle.keep_alive and states[SERVER] in (SEND_RESPONSE, DONE):
+            states[CLIENT] = DONE
+            self._reader = READERS[CLIENT, DONE]
+        elif self._is_plain and type(event) is h11.Request and states[SERVER] is IDLE:
+            states[CLIENT], states[SERVER] = SEND_BODY, SEND_RESPONSE
+            self._request_method, self.their_http_version = event.method, event.http_version
+            self._reader, self._writer = _read_no_body, WRITERS[SERVER, SEND_RESPONSE]
+        else:
+            super()._process_event(role, event)
 
     def note_response(self, status: int, *, last: bool) -> bool | None:
         """Record a complete response; see StrictConnection.
@@ -65,6 +91,7 @@ class FastConnection(StrictConnection):
         """Read a request head for h11; None while it is incomplete. A second parse by h11 itself took 12 %."""
         data = bytes(buffer)
         end = find_head_end(data)
+        self._is_plain = False
         if end is None:
             request: h11.Request | None = self._read_incomplete_head(buffer)
             return request
@@ -76,9 +103,16 @@ class FastConnection(StrictConnection):
             self.refusal = str(refusal)
             raise h11.LocalProtocolError(str(refusal), error_status_hint=refusal.status) from refusal
         buffer._extract(end)
+        is_read = http_version == b"1.1" and method in _READS
+        self._is_plain = is_read and _FOLLOWED.isdisjoint([name for _, name, _ in headers])
         return h11.Request(
             method=method, target=target, headers=_HEADERS(headers), http_version=http_version, _parsed=True
         )
+
+
+def _read_no_body(buffer: Any) -> h11.EndOfMessage:
+    """Read the end of a request without a body; what is in the buffer belongs to the next one."""
+    return _END
 
 
 def _read_body_end(buffer: Any) -> h11.EndOfMessage:
