@@ -4,6 +4,7 @@ What somebody asked for who may not know of it is noted beside what was not foun
 other, not even by what the memory still knows.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -31,13 +32,18 @@ class Memory(Generic[K, V]):
         """`kept`: how many values are kept, or how much they may weigh together."""
         self._kept = kept
         self._weigh = weigh
-        self._present: LRUCache[K, V] = LRUCache(kept, weigh)
+        # Several memories are asked in each request, where an LRUCache takes five calls for one of this.
+        self._present: OrderedDict[K, V] = OrderedDict()
+        self._weight = 0
         self._absent: LRUCache[K | tuple[object, K], None] = LRUCache(kept_absent)
         self.version = 0
 
     def find(self, key: K) -> V | None:
         """Find a value; None also where nothing is known: see `knows_absence`."""
-        return self._present.get(key)
+        value = self._present.get(key)
+        if value is not None:
+            self._present.move_to_end(key)
+        return value
 
     def knows_absence(self, key: K) -> bool:
         """Whether it is known that there is no value; a use of that knowledge."""
@@ -49,8 +55,15 @@ class Memory(Generic[K, V]):
             return
         if value is None:
             self._absent[key] = None
-        elif self._weigh is None or self._weigh(value) <= self._kept:
-            self._present[key] = value
+            return
+        weight = self._weight_of(value)
+        if weight > self._kept:
+            return
+        self._forget(key)
+        while self._weight + weight > self._kept:
+            self._forget(next(iter(self._present)))
+        self._present[key] = value
+        self._weight += weight
 
     def knows_concealed(self, key: K) -> bool:
         """Whether it is known that a key is concealed; a use of that knowledge."""
@@ -64,13 +77,22 @@ class Memory(Generic[K, V]):
     def drop(self, key: K) -> None:
         """Forget a value, and every absence."""
         self.forget_absences()
-        self._present.pop(key, None)
+        self._forget(key)
 
     def drop_all(self) -> None:
         self.forget_absences()
         self._present.clear()
+        self._weight = 0
 
     def forget_absences(self) -> None:
         """Forget what was not found, since something was made whose keys are not told."""
         self.version += 1
         self._absent.clear()
+
+    def _forget(self, key: K) -> None:
+        value = self._present.pop(key, None)
+        if value is not None:
+            self._weight -= self._weight_of(value)
+
+    def _weight_of(self, value: V) -> int:
+        return 1 if self._weigh is None else self._weigh(value)

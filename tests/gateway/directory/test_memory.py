@@ -41,6 +41,20 @@ def test_values_may_have_weights_and_one_that_is_too_heavy_is_not_kept() -> None
     assert [memory.find(key) for key in "ac"] == [None, 5]
 
 
+def test_a_value_that_was_replaced_or_dropped_weighs_nothing_more() -> None:
+    memory: Memory[str, int] = Memory(10, lambda value: value)
+    for value in (6, 7, 5):
+        memory.keep("a", value, memory.version)
+    memory.keep("b", 5, memory.version)
+    assert [memory.find(key) for key in "ab"] == [5, 5]
+    memory.drop("a")
+    memory.keep("c", 5, memory.version)
+    assert [memory.find(key) for key in "bc"] == [5, 5]
+    memory.drop_all()
+    memory.keep("d", 10, memory.version)
+    assert memory.find("d") == 10
+
+
 def test_a_drop_forgets_one_value_and_every_absence() -> None:
     memory: Memory[str, int] = Memory(10)
     for key, value in (("a", 1), ("b", 2), ("c", None)):
