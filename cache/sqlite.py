@@ -55,7 +55,12 @@ class Watcher:
 
     def version(self) -> int:
         """A number that changes with every commit. Read it before the data that it guards. Raises DatabaseUnusable."""
-        return self.look() if time.monotonic() - self.looked_at >= self._look_every else self._version
+        return self.look() if self.is_due else self._version
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `version` looks at the file."""
+        return time.monotonic() - self.looked_at >= self._look_every
 
     def look(self) -> int:
         """The number as it is now, whenever it was looked at before; about 2 µs. Raises DatabaseUnusable."""

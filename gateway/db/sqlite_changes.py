@@ -44,7 +44,8 @@ class SqliteSignal(ChangeSignal):
             watcher.close()
 
     def catch_up(self) -> None:
-        self._take_news(self._watcher.version)
+        if self._failure or self._watcher.is_due:
+            self._take_news(self._watcher.version)
 
     def _take_news(self, look: Callable[[], int]) -> None:
         """Read the log if the number of commits that `look` returns is another than before."""
