@@ -7,7 +7,6 @@ up again for each request, so it ends with its credential.
 
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Protocol
@@ -201,7 +200,7 @@ class Authenticator:
         Raises Unauthorized where its credential has ended meanwhile, DatabaseUnusable.
         """
         backing = backing_of(principal)
-        return replace(principal if backing is None else await self._backed_principal(backing), limits=None)
+        return (principal if backing is None else await self._backed_principal(backing)).within(None)
 
     async def _bearer_principal(self, text: bytes) -> Principal:
         key, now = sha256(text).digest(), self._clock()
@@ -218,8 +217,8 @@ class Authenticator:
                 ) from error
             self._bearers[key] = bearer
         if bearer.backing is None:
-            return replace(ANONYMOUS, limits=bearer.access)
-        return replace(await self._backed_principal(bearer.backing), limits=bearer.access)
+            return ANONYMOUS.within(bearer.access)
+        return (await self._backed_principal(bearer.backing)).within(bearer.access)
 
     async def _backed_principal(self, backing: Backing) -> Principal:
         """The principal of the credential that a token stands for, as it is now."""

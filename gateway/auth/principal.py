@@ -64,6 +64,10 @@ class Principal:
     def is_anonymous(self) -> bool:
         return self.kind is PrincipalKind.ANONYMOUS
 
+    def within(self, limits: AccessList | None) -> "Principal":
+        """This principal within the limits of a Bearer token, whatever others it had; each request with one asks."""
+        return Principal(self.kind, self.name, self.user, self.credential, self.ref, limits, self.starter)
+
 
 ANONYMOUS = Principal(PrincipalKind.ANONYMOUS)
 
