@@ -381,7 +381,7 @@ class _Protocol(H11Protocol):
         await stream.handle(
             Request(
                 stream_id=STREAM_ID,
-                headers=list(request.headers),
+                headers=self.connection.headers_of(request),
                 http_version=request.http_version.decode(),
                 method=request.method.decode("ascii"),
                 raw_path=request.target,

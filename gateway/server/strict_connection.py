@@ -65,6 +65,10 @@ class StrictConnection(h11.Connection):
             raise HeadRefused(str(refusal)) from refusal
         self._chunks = None if chunks.complete else chunks
 
+    def headers_of(self, request: h11.Request) -> list[tuple[bytes, bytes]]:
+        """The headers of a request, with their names in lower case."""
+        return list(request.headers)
+
     def note_response(self, status: int, *, last: bool) -> bool | None:
         """Record a complete response that the caller sends itself; whether the connection ends with it.
 

@@ -83,6 +83,15 @@ def test_an_answer_as_a_whole_leaves_what_head_and_end_would(
         assert state(ours) == state(theirs)
 
 
+def test_headers_are_those_that_h11_reads() -> None:
+    sent = b"GET / HTTP/1.1\r\nHOST: a\r\nAccept: b/c\r\naccept:  d/e \r\n\r\n"
+    for connection in (FastConnection(HEAD_LIMIT), StrictConnection(HEAD_LIMIT)):
+        connection.receive_data(sent)
+        request = connection.next_event()
+        assert isinstance(request, h11.Request)
+        assert connection.headers_of(request) == [(b"host", b"a"), (b"accept", b"b/c"), (b"accept", b"d/e")]
+
+
 def test_a_kept_connection_goes_on_with_the_next_request() -> None:
     connection = FastConnection(HEAD_LIMIT)
     for _ in range(3):
