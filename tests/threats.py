@@ -1155,7 +1155,7 @@ THREATS = [
             "tests/e2e/test_addresses.py::test_one_address_beyond_this_machine_closes_what_is_open_to_strangers",
         ),
         Disarm(
-            "gateway/auth/permissions.py",
+            "gateway/auth/proxy_permissions.py",
             "if principal.kind is PrincipalKind.ANONYMOUS and not target.open_proxy:",
             "if False:",
         ),

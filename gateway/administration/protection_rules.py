@@ -4,7 +4,7 @@ from gateway.administration.actor import Actor
 from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
 from gateway.audit.told import tell_rule
-from gateway.auth.permissions import Decision, Refusal
+from gateway.auth.decisions import Decision, Refusal
 from gateway.directory.places import ProjectPlace
 from gateway.inspection.place_finder import PlaceFinder, PlaceRefused
 from gateway.namespaces.protection import ProtectionKind, ProtectionLevel, ProtectionRule, below_project

@@ -6,7 +6,7 @@ from gateway.administration.actor import Actor
 from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import Subject
 from gateway.audit.told import tell_group, tell_project
-from gateway.auth.permissions import Decision, Refusal
+from gateway.auth.decisions import Decision, Refusal
 from gateway.auth.principal import Principal
 from gateway.directory.places import Place, ProjectPlace
 from gateway.inspection.place_finder import PlaceRefused

@@ -46,10 +46,11 @@ from gateway.api.virtual import virtual_resources
 from gateway.api.webhooks import Webhooks
 from gateway.audit.changes import AuditedChanges
 from gateway.auth.matrix import CHANGING_SCOPES, READING_SCOPES
-from gateway.auth.permissions import missing_api_scope, no_administrator
+from gateway.auth.permissions import no_administrator
 from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind, describe
 from gateway.auth.refused_logins import LoginRefused
 from gateway.auth.requester import requester_of
+from gateway.auth.token_limits import missing_api_scope
 from gateway.http.access_log import note_principal
 from gateway.http.causes import cause_of, note_actor
 from gateway.server.client_connection import note_accepted

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from cache.oci.names import RepositoryName
 from gateway.api.errors import ApiError, Forbidden, LoginNeeded, ParametersInvalid, ResourceUnknown, ValuesRefused
 from gateway.api.shapes import is_id
+from gateway.auth.decisions import Decision, Refusal
 from gateway.auth.matrix import Action
-from gateway.auth.permissions import Decision, Refusal
 from gateway.auth.principal import Principal, PrincipalKind
 from gateway.auth.protection import TagGuard
 from gateway.db.repositories import DeletedRepository, StoredRepository

@@ -2,20 +2,10 @@
 
 from datetime import datetime
 
+from gateway.auth.decisions import AbsentTarget, Decision, DependencyProxyTarget, ProjectTarget, Standing, Target
 from gateway.auth.matrix import Action
-from gateway.auth.permissions import (
-    AbsentTarget,
-    Decision,
-    DependencyProxyTarget,
-    ProjectTarget,
-    Standing,
-    Target,
-    decide,
-    decide_creation,
-    guard_at,
-    level_at,
-    role_at,
-)
+from gateway.auth.people import role_at
+from gateway.auth.permissions import decide, decide_creation, guard_at, level_at
 from gateway.auth.principal import Principal, principal_of, user_id_of
 from gateway.auth.protection import UNGUARDED, TagGuard
 from gateway.auth.reach import knowledge_of, reach_of

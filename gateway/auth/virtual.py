@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from gateway.auth.decisions import Decision, Refusal
 from gateway.auth.matrix import VIRTUAL_SCOPES, Action
-from gateway.auth.permissions import Decision, Refusal, beyond_limits, lapse_of, scope_words
 from gateway.auth.principal import Principal, PrincipalKind, describe
+from gateway.auth.token_limits import beyond_limits, lapse_of, scope_words
 from gateway.namespaces.credentials import DeployToken, JobDeployToken, PersonalToken, Scope
 from gateway.namespaces.node import NodeKey, Way
 

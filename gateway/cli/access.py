@@ -10,8 +10,8 @@ import typer
 from cache.oci.errors import NameInvalid
 from cache.oci.names import RepositoryName, Tag, is_tag
 from gateway.auth.access import Access, stored_principal
+from gateway.auth.decisions import Decision, Refusal
 from gateway.auth.matrix import Action
-from gateway.auth.permissions import Decision, Refusal
 from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind
 from gateway.cli.folder import open_existing
 from gateway.cli.plain_options import plain_app

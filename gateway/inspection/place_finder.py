@@ -9,8 +9,8 @@ from datetime import datetime
 from cache.oci.errors import NameInvalid
 from cache.oci.names import NAME_LIMIT, RepositoryName
 from gateway.auth.access import Access
+from gateway.auth.decisions import Decision, Refusal
 from gateway.auth.matrix import Action
-from gateway.auth.permissions import Decision, Refusal
 from gateway.auth.principal import Principal
 from gateway.auth.protection import TagGuard
 from gateway.directory.places import GroupPlace, Located, Place, ProjectPlace

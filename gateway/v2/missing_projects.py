@@ -8,8 +8,8 @@ from datetime import datetime
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
 from gateway.auth.access import Access
+from gateway.auth.decisions import Refusal
 from gateway.auth.matrix import Action
-from gateway.auth.permissions import Refusal
 from gateway.auth.principal import Principal
 from gateway.directory.directory import Directory
 from gateway.directory.places import GroupPlace, Located

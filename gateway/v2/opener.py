@@ -8,8 +8,9 @@ from cache.oci.digest import Digest
 from cache.oci.errors import Denied, NameUnknown, RegistryError, Unauthorized, Unsupported
 from cache.oci.names import RepositoryName
 from gateway.auth.access import Access
+from gateway.auth.decisions import Decision, Refusal
 from gateway.auth.matrix import Action
-from gateway.auth.permissions import Decision, Refusal, decide
+from gateway.auth.permissions import decide
 from gateway.auth.principal import Principal, PrincipalKind
 from gateway.auth.protection import TagGuard
 from gateway.auth.requester import requester_of

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cache.oci.errors import NameUnknown, RegistryError, Unsupported
 from gateway import known_registries
-from gateway.auth.permissions import PULL_ONLY
+from gateway.auth.proxy_permissions import PULL_ONLY
 from gateway.namespaces.locate import Root
 from gateway.namespaces.paths import PROXY_SEPARATOR
 from gateway.v2.endpoint import PINGS

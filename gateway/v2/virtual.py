@@ -3,9 +3,10 @@
 from cache.oci.errors import Denied, NameUnknown, RegistryError, Unauthorized, Unsupported
 from cache.oci.names import RepositoryName
 from gateway.auth.access import Access
+from gateway.auth.decisions import Decision, Refusal
 from gateway.auth.matrix import Action
-from gateway.auth.permissions import PULL_ONLY, Decision, Refusal
 from gateway.auth.principal import Principal
+from gateway.auth.proxy_permissions import PULL_ONLY
 from gateway.client_name import client_name
 from gateway.directory.places import GroupPlace
 from gateway.namespaces.node import NodeKey, NodeKind

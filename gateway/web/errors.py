@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from cache.oci.errors import RefusalReason, RegistryError
 from cache.sqlite import DatabaseUnusable
-from gateway.auth.permissions import Refusal
+from gateway.auth.decisions import Refusal
 from gateway.http.errors import unusable_database
 from gateway.inspection.place_finder import PlaceMoved, PlaceRefused, PlaceUnknown
 from gateway.namespaces.errors import PathReserved, TreeError

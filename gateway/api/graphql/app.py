@@ -35,10 +35,10 @@ from gateway.api.places import Places
 from gateway.api.rate_limits import RateLimits
 from gateway.api.routing import Call
 from gateway.api.shapes import NoParameters
-from gateway.auth.permissions import missing_api_scope
 from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind, describe
 from gateway.auth.refused_logins import LoginRefused
 from gateway.auth.requester import requester_of
+from gateway.auth.token_limits import missing_api_scope
 from gateway.http.access_log import note_principal, note_refused
 from gateway.http.causes import cause_of, note_actor
 from gateway.server.client_connection import note_accepted

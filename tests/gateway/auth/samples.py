@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from gateway.auth.permissions import DependencyProxyTarget, ProjectTarget, Standing
+from gateway.auth.decisions import DependencyProxyTarget, ProjectTarget, Standing
 from gateway.auth.principal import Principal, PrincipalKind
 from gateway.namespaces.credentials import (
     CredentialKind,

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from gateway.auth.decisions import AbsentTarget, Decision, Refusal
 from gateway.auth.matrix import Action
-from gateway.auth.permissions import AbsentTarget, Decision, Refusal, decide, missing_api_scope, no_administrator
+from gateway.auth.permissions import decide, no_administrator
 from gateway.auth.principal import ANONYMOUS, AccessList, Principal
+from gateway.auth.token_limits import missing_api_scope
 from gateway.namespaces.credentials import Scope
 from gateway.namespaces.node import NodeKey, NodeKind, Visibility
 from gateway.namespaces.project import RegistryAccess

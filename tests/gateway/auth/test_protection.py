@@ -8,8 +8,9 @@ import pytest
 from cache.oci.digest import Digest
 from cache.oci.errors import Denied, RefusalReason
 from cache.oci.names import Tag
+from gateway.auth.decisions import Refusal
 from gateway.auth.matrix import Action
-from gateway.auth.permissions import Refusal, decide, guard_at
+from gateway.auth.permissions import decide, guard_at
 from gateway.auth.principal import Principal
 from gateway.auth.protection import UNGUARDED, TagGuard, check_repository_deletion
 from gateway.namespaces.credentials import Scope

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.auth.permissions import Refusal
+from gateway.auth.decisions import Refusal
 from gateway.auth.principal import ANONYMOUS, AccessList, Principal, PrincipalKind
 from gateway.auth.virtual import VirtualTarget, decide_virtual
 from gateway.namespaces.credentials import CredentialKind, CredentialRef, DeployToken, Job, PersonalToken, Scope
