@@ -14,6 +14,7 @@ from cache.oci.manifest import Manifest
 from cache.oci.names import Tag
 from gateway.db import (
     cleanups,
+    found_images,
     manifests,
     projects,
     repositories,
@@ -25,6 +26,7 @@ from gateway.db import (
 )
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
+from gateway.db.found_images import FoundImage
 from gateway.db.manifests import StoredManifest
 from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.db.repository_lists import RepositoryOrder
@@ -119,6 +121,22 @@ class Inventory:
             return await repository_lists.count_below(connection, group, reach, window.search)
 
         return await self._part(rows, total, window, counted)
+
+    async def with_tags(self, reach: PullReach, prefix: str, limit: int) -> list[FoundImage]:
+        """Tags in a person's reach whose names begin with a text."""
+        with database_errors():
+            return await self._database.query(partial(found_images.with_tags, reach=reach, prefix=prefix, limit=limit))
+
+    async def with_digest(self, reach: PullReach, digest: Digest, limit: int) -> list[FoundImage]:
+        """Images in a person's reach that have a digest."""
+        find = partial(found_images.with_digest, reach=reach, digest=str(digest), limit=limit)
+        with database_errors():
+            return await self._database.query(find)
+
+    async def published_last(self, reach: PullReach, limit: int) -> list[FoundImage]:
+        """The repositories in a person's reach in which a tag moved last, with that tag."""
+        with database_errors():
+            return await self._database.query(partial(found_images.published_last, reach=reach, limit=limit))
 
     async def reaches_below(self, reach: PullReach, group: str) -> bool:
         """Whether a person's reach has a project below a group."""

@@ -20,6 +20,7 @@ from gateway.web.admin_pages import AdminPages
 from gateway.web.admin_users import AdminUsers
 from gateway.web.cleanup_settings import CleanupSettings
 from gateway.web.client_files_page import ClientFilesPage
+from gateway.web.comparison_pages import ComparisonPages
 from gateway.web.cookies import Cookies
 from gateway.web.errors import (
     RENDERED,
@@ -83,6 +84,7 @@ def page_table(services: Services, pages: Pages, cookies: Cookies) -> PageTable:
         AdminPages(services, pages),
         AdminUsers(services, pages),
         TagPages(services, pages),
+        ComparisonPages(services, pages),
         tree,
     )
     return PageTable([*(route for room in rooms for route in room.routes), *tree.last_routes])

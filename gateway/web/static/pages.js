@@ -45,11 +45,33 @@ function announce(text) {
   live.textContent = text;
 }
 
+// Whether the key of the search is on, which this browser keeps for itself.
+function keyIsOn() {
+  try {
+    return localStorage.getItem("search-key") !== "off";
+  } catch (refused) {
+    return true;
+  }
+}
+
+function listenForKeySwitch(box) {
+  box.closest("[hidden]")?.removeAttribute("hidden");
+  box.checked = keyIsOn();
+  box.addEventListener("change", () => {
+    try {
+      localStorage.setItem("search-key", box.checked ? "on" : "off");
+      announce(box.checked ? "The key is on" : "The key is off");
+    } catch (refused) {
+      box.checked = keyIsOn();
+    }
+  });
+}
+
 // A key that leads to the search, unless something is being typed or it is switched off.
 function listenForSearchKey(field) {
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest("input, textarea, select, [contenteditable]");
-    if (event.key !== field.dataset.focusKey || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key !== field.dataset.focusKey || typing || !keyIsOn() || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     field.focus();
   });
@@ -120,6 +142,7 @@ function watchTypedName(field) {
 
 document.querySelectorAll("[data-copy]").forEach(addCopyButton);
 document.querySelectorAll("input[data-focus-key]").forEach(listenForSearchKey);
+document.querySelectorAll("input[data-key-switch]").forEach(listenForKeySwitch);
 document.querySelectorAll("form[data-marks]").forEach(watchMarks);
 document.querySelectorAll("input[data-expected]").forEach(watchTypedName);
 document.querySelectorAll("select[data-submit]").forEach((select) => {
