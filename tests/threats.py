@@ -5583,6 +5583,16 @@ THREATS = [
         Disarm("cache/upstream/ledger.py", "named[:-MOST_NAMED]", "named[:0]"),
     ),
     Threat(
+        "an audit log that is read whole",
+        "Whoever owns a quiet project lists its audit events again and again, and each list reads millions of others.",
+        "Events of few paths, and moves, are found by indexes, and those of busy paths among the latest.",
+        (
+            f"{AUDIT_FILE}::test_few_events_among_many_are_found_without_reading_all",
+            f"{AUDIT_FILE}::test_events_of_a_path_are_found_wherever_they_lie",
+        ),
+        Disarm("gateway/audit/file.py", "for index in _INDEXES:", "for index in _INDEXES[:1]:"),
+    ),
+    Threat(
         "twice the requests by two APIs",
         "A script sends as many requests as it may by REST, and as many again by GraphQL.",
         "Requests by both count together.",

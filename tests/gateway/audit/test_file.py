@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from cache.runtime.disk import DiskSpace
 from cache.sqlite import DatabaseUnusable
 from gateway.audit import file as audit_file
 from gateway.audit import steady_clock
-from gateway.audit.event import AuditEvent, EventKind
+from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
 from gateway.audit.file import AuditFile, AuditLimits, AuditQuery, EventPosition, read_events
 from tests.gateway.audit.samples import DIGEST, delete, pull
 
@@ -120,6 +121,47 @@ def test_the_latest_are_read_first_page_by_page(path: Path) -> None:
     assert found == list(reversed(events))
     skipped = read_events(path, ALL, None, 5, latest_first=True, offset=20)
     assert [written.event for written in skipped] == list(reversed(events[:3]))
+
+
+@pytest.mark.parametrize("latest_first", [False, True])
+def test_events_of_a_path_are_found_wherever_they_lie(
+    path: Path, monkeypatch: pytest.MonkeyPatch, latest_first: bool
+) -> None:
+    monkeypatch.setattr(audit_file, "_LOOKED_AT", 3)
+    opened(path).append([pull(NOW + at, f"team/app{at % 4}") for at in range(20)])
+    query, found = AuditQuery(path="team/app1"), list[float]()
+    after: EventPosition | None = None
+    while part := read_events(path, query, after, 2, latest_first=latest_first):
+        found += [written.event.at for written in part]
+        after = part[-1].position
+    every = [NOW + at for at in (1, 5, 9, 13, 17)]
+    assert found == (every[::-1] if latest_first else every)
+
+
+@pytest.mark.parametrize(
+    "query", [AuditQuery(path="few"), AuditQuery(event=EventKind.MOVE, paths=frozenset({"many", "few"}))]
+)
+def test_few_events_among_many_are_found_without_reading_all(
+    path: Path, monkeypatch: pytest.MonkeyPatch, query: AuditQuery
+) -> None:
+    monkeypatch.setattr(audit_file, "_LOOKED_AT", 10)
+    move = AuditEvent(NOW, EventKind.MOVE, Subject.PROJECT, Surface.REGISTRY, "few")
+    opened(path).append([move, *(pull(NOW + 1 + at, "many") for at in range(2000))])
+    steps, connect = [0], sqlite3.connect
+
+    def counted(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+
+        def count() -> int:
+            steps[0] += 1
+            return 0
+
+        connection.set_progress_handler(count, 100)
+        return connection
+
+    monkeypatch.setattr(audit_file.sqlite3, "connect", counted)
+    assert [written.event.path for written in read_events(path, query, None, 20, latest_first=True)] == ["few"]
+    assert steps[0] < 40, "hundreds of steps of the database"
 
 
 def test_a_file_of_an_earlier_version_is_read_and_gets_what_it_lacks(path: Path) -> None:
