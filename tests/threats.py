@@ -5583,6 +5583,17 @@ THREATS = [
         Disarm("cache/upstream/ledger.py", "named[:-MOST_NAMED]", "named[:0]"),
     ),
     Threat(
+        "a stolen ID token that has logged in",
+        "Somebody has read the ID token of a job, and pulls by its login for an hour; nobody can end that alone.",
+        "Logins are listed, and ended one by one; the token of one that was ended begins no other one.",
+        (
+            "tests/gateway/db/test_id_token_logins.py"
+            "::test_a_login_is_ended_before_its_time_and_its_token_begins_no_other",
+            "tests/gateway/cli/test_issuers.py::test_a_login_is_listed_and_ended",
+        ),
+        Disarm("gateway/db/id_token_logins.py", "values(expires_at=now)", "values(expires_at=login.expires_at)"),
+    ),
+    Threat(
         "an audit log that is read whole",
         "Whoever owns a quiet project lists its audit events again and again, and each list reads millions of others.",
         "Events of few paths, and moves, are found by indexes, and those of busy paths among the latest.",

@@ -118,6 +118,13 @@ CATALOGUE: Mapping[str, Entry] = {
             "list": Entry("List the jobs that run", "job list --all"),
         },
     ),
+    "id-token": Entry(
+        "List and revoke logins by ID tokens",
+        commands={
+            "list": Entry("List the logins that have not ended", "id-token list --all"),
+            "revoke": Entry("End a login now", "id-token revoke 1"),
+        },
+    ),
     "access": Entry(
         "Explain who may do what",
         commands={

@@ -1,17 +1,17 @@
 """Queries of logins by ID tokens, of which hashes alone are stored."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import ColumnElement, Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db.credential_rows import announce_credential, prune
 from gateway.db.dialects import insert_unless_taken
 from gateway.db.schema import id_token_logins
 from gateway.namespaces.credentials import IdTokenLogin
-from gateway.namespaces.errors import CredentialInvalid
+from gateway.namespaces.errors import CredentialInvalid, IdTokenLoginUnknown
 
 KEPT_AFTER_END = timedelta(days=30)
 """How long a login is kept after its end. Its token is refused by its own expiry long before: a day after it was
@@ -53,6 +53,28 @@ async def begin(
 
 async def find(connection: AsyncConnection, login_id: int) -> IdTokenLogin | None:
     return await _find(connection, id_token_logins.c.id == login_id)
+
+
+async def list_all(connection: AsyncConnection, now: datetime | None = None) -> list[IdTokenLogin]:
+    """List the logins in the order in which they began; `now`: only those that have not ended then."""
+    rows = select(id_token_logins).order_by(id_token_logins.c.id)
+    if now is not None:
+        rows = rows.where(id_token_logins.c.expires_at > now)
+    return [_login(row) for row in await connection.execute(rows)]
+
+
+async def end(connection: AsyncConnection, login_id: int, now: datetime) -> IdTokenLogin:
+    """End a login and return it; one that has ended keeps its time. It stays, so that its token begins no other one.
+    Raises IdTokenLoginUnknown."""
+    login = await find(connection, login_id)
+    if login is None:
+        raise IdTokenLoginUnknown(login_id)
+    if login.expires_at <= now:
+        return login
+    ended = update(id_token_logins).where(id_token_logins.c.id == login_id).values(expires_at=now)
+    secret_hash = (await connection.execute(ended.returning(id_token_logins.c.hash))).scalar_one()
+    await announce_credential(connection, login.ref, secret_hash)
+    return replace(login, expires_at=now)
 
 
 async def find_by_hash(connection: AsyncConnection, secret_hash: str) -> IdTokenLogin | None:

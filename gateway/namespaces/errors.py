@@ -182,5 +182,11 @@ class JobUnknown(CredentialUnknown):
     kind = "job"
 
 
+class IdTokenLoginUnknown(CredentialUnknown):
+    """No login by an ID token has this id."""
+
+    kind = "login by an ID token"
+
+
 class JobRefused(TreeError):
     """The user may not start a job in this project."""

@@ -1,6 +1,7 @@
 """Commands that know of issuers of ID tokens: the check of settings, doctor, and the explanation of access."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,6 +70,20 @@ async def login(terminal: Terminal, role: Role) -> IdTokenLogin:
         began = IdTokenLoginAdministration(database, lambda: now)
         made, _ = await began.begin_with_role(wanted, "token", "replay", "team/app", NodeKind.PROJECT, role)
     return made
+
+
+def test_a_login_is_listed_and_ended(terminal: Terminal) -> None:
+    made = asyncio.run(login(terminal, Role.REPORTER))
+    [listed] = terminal.json("id-token", "list")
+    assert (listed["id"], listed["issuer"], listed["subject"], listed["state"]) == (made.id, "ci", "job 7", "active")
+    assert listed["user"].endswith("_reporter")
+    revoked = terminal.json("id-token", "revoke", str(made.id))
+    assert revoked["state"] == "expired" and terminal.json("id-token", "list") == []
+    assert terminal.json("id-token", "list", "--all") == [revoked]
+    assert "there is no login by an ID token 99" in terminal.refused("id-token", "revoke", "99")
+    [event] = terminal.json("audit", "list", "--event", "revoke")
+    assert event["path"] == listed["user"]
+    assert f"login {made.id} by an ID token of ci" in json.dumps(event)
 
 
 def test_what_a_login_may_do_is_explained(terminal: Terminal) -> None:

@@ -8,8 +8,9 @@ import pytest
 from gateway.db import bots, credentials, id_token_logins, members, projects, users
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
+from gateway.namespaces.credential_rules import find_ending
 from gateway.namespaces.credentials import CredentialKind, CredentialRef, IdTokenLogin
-from gateway.namespaces.errors import AllowanceRefused, BotRefused, CredentialInvalid
+from gateway.namespaces.errors import AllowanceRefused, BotRefused, CredentialInvalid, IdTokenLoginUnknown
 from gateway.namespaces.node import NodeKey
 from gateway.namespaces.project import MOST_ALLOWANCES
 from gateway.namespaces.role import Role
@@ -38,6 +39,24 @@ async def test_a_token_logs_in_once_however_often_it_comes(database: Database) -
         assert isinstance(used, IdTokenLogin) and used.last_used_at == NOW
         await users.delete(connection, user.name)
         assert await id_token_logins.find(connection, made.id) is None
+
+
+async def test_a_login_is_ended_before_its_time_and_its_token_begins_no_other(database: Database) -> None:
+    async with database.write() as connection:
+        user = await add_user(connection)
+        made, _ = await id_token_logins.begin(connection, login_of(user.id), "hash", "replay")
+        other, _ = await id_token_logins.begin(connection, login_of(user.id), "hash2", "replay2")
+        now = NOW + timedelta(minutes=5)
+        ended = await id_token_logins.end(connection, made.id, now)
+        assert ended.expires_at == now and find_ending(ended, now) is not None
+        assert await id_token_logins.begin(connection, login_of(user.id, now), "hash", "replay") == (ended, False)
+        with pytest.raises(CredentialInvalid):
+            await id_token_logins.begin(connection, login_of(user.id, now), "signed anew", "replay")
+        assert await id_token_logins.end(connection, made.id, now + timedelta(hours=1)) == ended
+        assert await id_token_logins.list_all(connection, now) == [other]
+        assert await id_token_logins.list_all(connection) == [ended, other]
+        with pytest.raises(IdTokenLoginUnknown):
+            await id_token_logins.end(connection, 999, now)
 
 
 async def test_two_first_logins_of_a_rule_share_one_bot(database: Database) -> None:
