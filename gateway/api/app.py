@@ -69,7 +69,7 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
     accounts = AccountDocuments(options, documents, services.clock)
     resources = (
         Repositories(places, native, documents, options),
-        RepositoryChanges(places, native, documents, audited, options),
+        RepositoryChanges(places, services, documents, audited, options),
         BulkDeletions(places, services),
         TagChanges(places, services, documents, audited, options),
         Tags(places, native.inventory, documents, options),

@@ -6,23 +6,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from starlette.responses import Response
 
+from gateway.administration.tree import TreeChanges
 from gateway.api.documents import DocumentWriter
-from gateway.api.errors import Forbidden, ParametersInvalid
+from gateway.api.errors import ParametersInvalid
 from gateway.api.options import ApiOptions
 from gateway.api.places import Places
 from gateway.api.responses import accepted, one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, NoParameters, Shape, Text
 from gateway.api.tree_refusals import tree_refusals
-from gateway.audit.changes import AuditedChanges
-from gateway.audit.event import EventKind, Subject
-from gateway.audit.told import tell_group
 from gateway.auth.matrix import Action
-from gateway.db.moves import Moved
 from gateway.directory.places import GroupPlace
-from gateway.namespaces.group import Group
+from gateway.namespaces.group import Group, with_visibility
 from gateway.namespaces.node import Visibility
-from gateway.namespaces.paths import parent_path
 from gateway.services import Services
 
 VISIBILITIES = Literal["public", "internal", "private"]
@@ -45,10 +41,7 @@ class GroupShape(Shape):
         """The group with the visibility that is wanted; where that is narrower, strangers do not pull through it."""
         if self.visibility is None:
             return group
-        visibility = Visibility(self.visibility)
-        return replace(
-            group, visibility=visibility, anonymous_pull=group.anonymous_pull and visibility is Visibility.PUBLIC
-        )
+        return with_visibility(group, Visibility(self.visibility))
 
 
 class NewGroupShape(GroupShape):
@@ -69,9 +62,7 @@ class GroupChanges:
     """Handlers of changes of groups."""
 
     def __init__(self, services: Services, places: Places, documents: DocumentWriter, options: ApiOptions) -> None:
-        self._tree = services.directory.tree
-        self._clock = services.clock
-        self._audited = AuditedChanges(services.audit)
+        self._tree = TreeChanges(services, options.old_paths)
         self._places = places
         self._documents = documents
         self._options = options
@@ -87,20 +78,12 @@ class GroupChanges:
 
     async def create(self, call: Call[NewGroupShape]) -> Response:
         """Create a group: at the top as an administrator, below a group as an owner of that."""
-        wanted, user = call.parameters, call.principal.user
+        wanted = call.parameters
         if wanted.last_part is None:
             raise ParametersInvalid(["name is missing", "path is missing"])
-        if user is None:
-            raise Forbidden("the token belongs to no user")
-        path = wanted.last_part
-        if wanted.parent_id is not None:
-            above = await self._places.group_for(str(wanted.parent_id), call.principal, Action.ADMIN)
-            path = f"{above.group.path}/{path}"
-        elif not user.admin:
-            raise Forbidden("administrators alone create groups at the top: name a group of yours as parent_id")
+        above = await self._above(call, wanted.parent_id)
         with tree_refusals():
-            made = await self._tree.create_group(path, wanted.applied_to, user, self._clock())
-        self._audited.changed(call, EventKind.CREATE, Subject.GROUP, made.path, after=tell_group(made))
+            made = await self._tree.create_group(call, above, wanted.last_part, wanted.applied_to)
         return await self._document(made, 201)
 
     async def update(self, call: Call[GroupShape]) -> Response:
@@ -109,57 +92,37 @@ class GroupChanges:
         if wanted == GroupShape():
             raise ParametersInvalid(["name, path, visibility are missing, at least one parameter must be provided"])
         with tree_refusals():
-            group = await self._tree.update_group(place.group.id, wanted.applied_to)
-            if group != place.group:
-                self._audited.updated(call, Subject.GROUP, group.path, tell_group(place.group), tell_group(group))
+            group = await self._tree.change_group(call, place, wanted.applied_to)
             part = wanted.last_part
             if part is not None and part != group.path.rpartition("/")[2]:
-                moved = await self._tree.move_group(
-                    group.id, lambda path: joined(parent_path(path), part), self._clock(), self._options.old_paths
-                )
-                group = await self._moved(call, group, moved)
+                group = replace(group, path=(await self._tree.rename(call, place, part)).new)
         return await self._document(group, 200)
 
     async def transfer(self, call: Call[TransferShape]) -> Response:
         """Move a group with all that it holds into another one, or to the top; no content is copied."""
-        place, wanted = await self._find(call, Action.OWN), call.parameters
-        above = ""
-        if wanted.group_id is not None:
-            above = (await self._places.group_for(str(wanted.group_id), call.principal, Action.ADMIN)).group.path
-        elif call.principal.user is None or not call.principal.user.admin:
-            raise Forbidden("administrators alone move groups to the top: name a group of yours as group_id")
+        place = await self._find(call, Action.OWN)
+        above = await self._above(call, call.parameters.group_id)
         with tree_refusals():
-            moved = await self._tree.move_group(
-                place.group.id,
-                lambda path: joined(above, path.rpartition("/")[2]),
-                self._clock(),
-                self._options.old_paths,
-            )
-        return await self._document(await self._moved(call, place.group, moved), 201)
+            moved = await self._tree.transfer_group(call, place, above)
+        return await self._document(replace(place.group, path=moved.new), 201)
 
     async def delete(self, call: Call[NoParameters]) -> Response:
         """Delete a group that holds no other group and no project."""
         place = await self._find(call, Action.OWN)
         with tree_refusals():
-            gone = await self._tree.delete_group(place.group.id)
-        self._audited.changed(call, EventKind.DELETE, Subject.GROUP, gone.path, before=tell_group(gone))
+            await self._tree.delete_group(call, place)
         return accepted()
+
+    async def _above(self, call: "Call[Any]", id: int | None) -> GroupPlace | None:
+        """The group of an id, which is to hold another one; None for the top."""
+        return None if id is None else await self._places.group_for(str(id), call.principal, Action.ADMIN)
 
     async def _find(self, call: "Call[Any]", action: Action) -> GroupPlace:
         return await self._places.group_for(call.path["id"], call.principal, action)
 
-    async def _moved(self, call: "Call[Any]", group: Group, moved: Moved) -> Group:
-        self._audited.moved(call, moved.kind, moved.old, moved.new)
-        return replace(group, path=moved.new)
-
     async def _document(self, group: Group, status: int) -> Response:
         parents = await self._places.namespaces_of([group.path])
         return one(self._documents.group(group, parents.get(group.path)), status)
-
-
-def joined(above: str, part: str) -> str:
-    """The path of a node below another one; at the top where that is empty."""
-    return f"{above}/{part}" if above else part
 
 
 def slug(name: str) -> str:

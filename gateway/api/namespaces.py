@@ -9,16 +9,18 @@ from typing import Any
 from starlette.responses import Response
 
 from gateway.api.documents import USER_NAMESPACES, DocumentWriter
-from gateway.api.errors import Forbidden, ResourceUnknown
+from gateway.api.errors import ResourceUnknown
 from gateway.api.options import ApiOptions
 from gateway.api.places import Places
 from gateway.api.responses import one, page_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import ListShape, NoParameters, is_id
+from gateway.api.tree_refusals import tree_refusals
 from gateway.auth.principal import Principal
 from gateway.db.tree_lists import TreeFilter, TreeOrder
 from gateway.db.windows import COUNTED, ListWindow
 from gateway.directory.places import GroupPlace
+from gateway.inspection.place_finder import PlaceFinder
 from gateway.namespaces.node import NodeKey, NodeKind, PathEntry
 from gateway.namespaces.role import Role
 from gateway.services import Services
@@ -32,6 +34,7 @@ class Namespaces:
     def __init__(self, services: Services, places: Places, documents: DocumentWriter, options: ApiOptions) -> None:
         self._tree = services.directory.tree
         self._directory = services.directory
+        self._finder = PlaceFinder(services)
         self._places = places
         self._documents = documents
         self._options = options
@@ -57,9 +60,8 @@ class Namespaces:
         ResourceUnknown."""
         entry, group = await self._find(text, principal)
         if group is not None:
-            role = await self._places.role(principal, group.way)
-            if role is None or role < Role.DEVELOPER:
-                raise Forbidden(f"developers of group {entry.path!r}, or of one above it, create projects there")
+            with tree_refusals():
+                await self._finder.require_creator(principal, group)
         return entry.path
 
     async def _find(self, text: str, principal: Principal) -> tuple[PathEntry, GroupPlace | None]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cache.oci.names import RepositoryName
-from gateway.api.errors import ApiError, Forbidden, LoginNeeded, ParametersInvalid, ResourceUnknown, ValuesRefused
+from gateway.api.errors import ApiError, Forbidden, LoginNeeded, ParametersInvalid, ResourceUnknown
 from gateway.api.shapes import is_id
 from gateway.auth.decisions import Decision, Refusal
 from gateway.auth.matrix import Action
@@ -76,7 +76,7 @@ class Places:
 
         An old path is one for reading; whoever changes something is told the new one.
         """
-        with _told(PROJECT):
+        with told(PROJECT):
             place = await self._finder.project(_sought(text), principal, action)
         _check_job(principal, place, action)
         return place
@@ -91,7 +91,7 @@ class Places:
             raise ResourceUnknown(REPOSITORY)
         found = FoundRepository(place, stored)
         if action is Action.PUSH:
-            with _told(PROJECT):
+            with told(PROJECT):
                 await self._finder.require(principal, action, place, self._services.clock(), found.name)
         return found
 
@@ -117,23 +117,6 @@ class Places:
         except ResourceUnknown as error:
             raise ResourceUnknown(REPOSITORY, error.reason) from error
 
-    async def destination(self, name: RepositoryName, principal: Principal) -> ProjectPlace:
-        """The project in which a repository of a name would lie, for a principal that may manage that. Raises
-        ApiError, DatabaseUnusable."""
-        now = self._services.clock()
-        located = (await self._services.directory.locate(name)).at(now)
-        place = located.place
-        if not isinstance(place, ProjectPlace) or located.former is not None:
-            raise ResourceUnknown(PROJECT)
-        knowledge = await self._finder.decide(principal, Action.KNOW, place, now)
-        if not knowledge.allowed:
-            await self._services.directory.conceal([name])
-            raise ResourceUnknown(PROJECT, knowledge.reason)
-        _check(await self._finder.decide(principal, Action.MANAGE, place, now))
-        if located.problem:
-            raise ValuesRefused({"path": [located.problem]})
-        return place
-
     async def repository_anywhere(self, id: str, principal: Principal, action: Action) -> FoundRepository:
         """The repository of an id, in whichever project. Raises as `project` does."""
         stored = await self._services.native.inventory.find(int(id)) if is_id(id) else None
@@ -149,17 +132,17 @@ class Places:
 
         Whoever may pull from a project below a group knows the group by the path of that. Raises as `project` does.
         """
-        with _told(GROUP):
+        with told(GROUP):
             return await self._finder.group(_sought(text), principal)
 
     async def group_for(self, text: str, principal: Principal, action: Action) -> GroupPlace:
         """The group of an id or a path, to which a principal may do something. Raises as `project` does."""
-        with _told(GROUP):
+        with told(GROUP):
             return await self._finder.group_for(_sought(text), principal, action)
 
     async def require_audience(self, principal: Principal, place: ProjectPlace, wanted: Visibility) -> None:
         """Check that a principal may give a project a visibility. Raises Forbidden."""
-        with _told(PROJECT):
+        with told(PROJECT):
             await self._finder.require_audience(principal, place, wanted)
 
     async def role(self, principal: Principal, way: Way) -> Role | None:
@@ -216,7 +199,7 @@ class Places:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def told(what: str) -> Iterator[None]:
     """Render what is refused within the block. `what`: the kind of what was looked for."""
     try:
         yield

@@ -1,15 +1,14 @@
 """Changes of projects: create, move, delete."""
 
-import asyncio
 from typing import Annotated, Any
 
 from pydantic import Field
 from starlette.responses import Response
 
+from gateway.administration.tree import TreeChanges
 from gateway.api.cleanup_policies import CleanupPolicies, check_wanted
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Forbidden, ParametersInvalid, ResourceUnknown
-from gateway.api.group_changes import joined
 from gateway.api.namespaces import Namespaces
 from gateway.api.options import ApiOptions
 from gateway.api.places import PROJECT, Places
@@ -21,7 +20,6 @@ from gateway.api.shapes import Blank, NoParameters, Shape, Text
 from gateway.api.tree_refusals import tree_refusals
 from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
-from gateway.audit.told import tell_project
 from gateway.auth.matrix import Action
 from gateway.services import Services
 
@@ -53,15 +51,12 @@ class ProjectChanges:
         documents: DocumentWriter,
         options: ApiOptions,
     ) -> None:
-        self._tree = services.directory.tree
-        self._native = services.native
-        self._clock = services.clock
+        self._tree = TreeChanges(services, options.old_paths)
         self._audited = AuditedChanges(services.audit)
         self._places = places
         self._namespaces = namespaces
         self._policies = CleanupPolicies(services)
         self._projects = ProjectDocuments(places, documents, self._policies)
-        self._options = options
 
     @property
     def routes(self) -> list[Route[Any]]:
@@ -90,8 +85,7 @@ class ProjectChanges:
         if wanted.namespace_id is not None:
             above = await self._namespaces.path_for_projects(call.principal, str(wanted.namespace_id))
         with tree_refusals():
-            made = await self._tree.create_project(joined(above, part), wanted.applied_to, user.id, self._clock())
-        self._audited.changed(call, EventKind.CREATE, Subject.PROJECT, made.path, after=tell_project(made))
+            made = await self._tree.create_project(call, above, part, wanted.applied_to)
         if policy is not None:
             await self._policies.save(made.id, policy)
             self._audited.changed(call, EventKind.UPDATE, Subject.CLEANUP_POLICY, made.path)
@@ -102,25 +96,14 @@ class ProjectChanges:
         place = await self._places.project(call.path["id"], call.principal, Action.OWN)
         above = await self._namespaces.path_for_projects(call.principal, str(call.parameters.namespace))
         with tree_refusals():
-            moved = await self._tree.move_project(
-                place.project.id,
-                lambda path: joined(above, path.rpartition("/")[2]),
-                self._clock(),
-                self._options.old_paths,
-            )
-        self._audited.moved(call, moved.kind, moved.old, moved.new)
+            await self._tree.transfer_project(call, place, above)
         return await self._document(call, place.project.id, 200)
 
     async def delete(self, call: Call[NoParameters]) -> Response:
         """Delete a project with its images, members and tokens. It cannot be restored."""
         place = await self._places.project(call.path["id"], call.principal, Action.OWN)
         with tree_refusals():
-            # A client that does not wait for the end changes nothing: what was begun is done.
-            deletion = asyncio.ensure_future(self._native.administration.delete_project(place.project.id))
-            for repository in await asyncio.shield(deletion):
-                self._audited.deleted(call, 202, repository)
-        gone = place.project
-        self._audited.changed(call, EventKind.DELETE, Subject.PROJECT, gone.path, before=tell_project(gone))
+            await self._tree.delete_project(call, place)
         return one({"message": "202 Accepted"}, 202)
 
     async def _document(self, call: "Call[Any]", id: int, status: int) -> Response:

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from starlette.responses import Response
 
+from gateway.administration.tree import TreeChanges
 from gateway.api.cleanup_policies import CleanupPolicies, PolicyShape
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import ParametersInvalid, PathUnknown
-from gateway.api.group_changes import joined, slug
+from gateway.api.group_changes import slug
 from gateway.api.options import ApiOptions
 from gateway.api.places import Places
 from gateway.api.project_documents import ProjectDocuments
@@ -19,12 +20,10 @@ from gateway.api.shapes import Blank, NoParameters, Shape, Text
 from gateway.api.tree_refusals import tree_refusals
 from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import EventKind, Subject
-from gateway.audit.told import tell_project
 from gateway.auth.matrix import Action
 from gateway.directory.places import ProjectPlace
 from gateway.http.access_log import note_native_lookup
 from gateway.namespaces.node import Visibility
-from gateway.namespaces.paths import parent_path
 from gateway.namespaces.project import Project, RegistryAccess
 from gateway.services import Services
 
@@ -77,14 +76,11 @@ class Projects:
     """Handlers of projects."""
 
     def __init__(self, services: Services, places: Places, documents: DocumentWriter, options: ApiOptions) -> None:
-        self._store = services.native
-        self._tree = services.directory.tree
-        self._clock = services.clock
+        self._tree = TreeChanges(services, options.old_paths)
         self._audited = AuditedChanges(services.audit)
         self._policies = CleanupPolicies(services)
         self._projects = ProjectDocuments(places, documents, self._policies)
         self._places = places
-        self._options = options
 
     @property
     def routes(self) -> list[Route[Any]]:
@@ -126,17 +122,10 @@ class Projects:
             await self._policies.save(place.project.id, wanted.container_expiration_policy_attributes)
             self._audited.changed(call, EventKind.UPDATE, Subject.CLEANUP_POLICY, place.project.path)
         with tree_refusals():
-            changed = await self._store.update_project(place.project.id, wanted.applied_to)
-            if changed != place.project:
-                told = tell_project(place.project), tell_project(changed)
-                self._audited.updated(call, Subject.PROJECT, changed.path, *told)
+            changed = await self._tree.change_project(call, place, wanted.applied_to)
             part = wanted.last_part
             if part is not None and part != changed.path.rpartition("/")[2]:
-                moved = await self._tree.move_project(
-                    changed.id, lambda path: joined(parent_path(path), part), self._clock(), self._options.old_paths
-                )
-                self._audited.moved(call, moved.kind, moved.old, moved.new)
-                changed = replace(changed, path=moved.new)
+                changed = replace(changed, path=(await self._tree.rename(call, place, part)).new)
         return one(await self._projects.describe(call.principal, replace(place, project=changed)))
 
     async def refuse_packages(self, call: Call[NoParameters]) -> Response:

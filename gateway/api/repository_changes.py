@@ -8,10 +8,11 @@ from starlette.responses import Response
 
 from cache.oci.errors import NameInvalid
 from cache.oci.names import RepositoryName
+from gateway.administration.repositories import RepositoryMoves
 from gateway.api.documents import DocumentWriter
 from gateway.api.errors import Conflicting, ResourceUnknown, ValuesRefused
 from gateway.api.options import ApiOptions
-from gateway.api.places import DeletedPlace, FoundRepository, Places
+from gateway.api.places import PROJECT, DeletedPlace, FoundRepository, Places, told
 from gateway.api.responses import accepted, one, page, restorable, window_of
 from gateway.api.routing import BASE, Call, Route
 from gateway.api.shapes import IdListShape, NoParameters, Shape, Text, refused
@@ -20,10 +21,9 @@ from gateway.auth.matrix import Action
 from gateway.db.repositories import DeletedRepository, StoredRepository
 from gateway.directory.places import ProjectPlace
 from gateway.http.access_log import note_native_lookup
-from gateway.namespaces.errors import MoveRefused, PathReserved, RestoreRefused
+from gateway.namespaces.errors import MoveRefused, PathInvalid, PathReserved, RestoreRefused
 from gateway.namespaces.old_path import RESERVED
-from gateway.registry.native_store import NativeStore
-from gateway.registry.protected import MoveLevels
+from gateway.services import Services
 
 ONE = "/projects/{id}/registry/repositories/{repository_id}"
 DELETED = "/projects/{id}/registry/deleted_repositories"
@@ -61,14 +61,15 @@ class RepositoryChanges:
     def __init__(
         self,
         places: Places,
-        native: NativeStore,
+        services: Services,
         documents: DocumentWriter,
         audited: AuditedChanges,
         options: ApiOptions,
     ) -> None:
         self._places = places
-        self._inventory = native.inventory
-        self._administration = native.administration
+        self._inventory = services.native.inventory
+        self._administration = services.native.administration
+        self._moves = RepositoryMoves(services, options.old_paths)
         self._documents = documents
         self._audited = audited
         self._options = options
@@ -106,20 +107,15 @@ class RepositoryChanges:
         for a while."""
         found = await self._find(call)
         path = _parse_path(call.parameters.path_in(found.project.project.path))
-        destination = await self._places.destination(path, call.principal)
-        principal = call.principal
-        levels = MoveLevels(
-            await self._places.level(principal, found.project), await self._places.level(principal, destination)
-        )
         try:
-            moved = await self._administration.move_repository(
-                found.stored, path, destination.project.id, self._options.old_paths, levels
-            )
+            with told(PROJECT):
+                destination = await self._moves.move(call, found.project, found.stored, path)
+        except PathInvalid as error:
+            raise ValuesRefused({"path": [str(error)]}) from error
         except PathReserved as error:
             raise _reserved() from error
         except MoveRefused as error:
             raise Conflicting(str(error)) from error
-        self._audited.moved(call, moved.kind, moved.old, moved.new)
         return await self._present(found.stored.id, destination)
 
     async def list_deleted(self, call: Call[DeletedListShape]) -> Response:

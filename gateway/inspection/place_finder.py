@@ -14,6 +14,7 @@ from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
 from gateway.auth.protection import TagGuard
 from gateway.directory.places import GroupPlace, Located, Place, ProjectPlace
+from gateway.namespaces.errors import PathInvalid
 from gateway.namespaces.locate import NativeLocation
 from gateway.namespaces.node import NodeKey, NodeKind, Visibility
 from gateway.namespaces.old_path import Former
@@ -177,6 +178,39 @@ class PlaceFinder:
     async def require_at_most_own(self, principal: Principal, place: Place, role: Role) -> None:
         """Check that somebody gives and takes no role above the own one. Raises PlaceRefused."""
         await self.require_role(principal, place, role, f"the role {role.word} is above your own here")
+
+    async def require_creator(self, principal: Principal, place: GroupPlace) -> None:
+        """Check that somebody may create projects in a group. Raises PlaceRefused."""
+        rule = f"developers of group {place.path!r}, or of one above it, create projects there"
+        await self.require_role(principal, place, Role.DEVELOPER, rule)
+
+    async def namespace(self, text: str, principal: Principal) -> str:
+        """The path of the namespace that somebody names, one's own or a group, in which a principal may create
+        projects. Raises PlaceUnknown, PlaceRefused."""
+        if principal.user is not None and text.lower() == principal.user.name:
+            return principal.user.name
+        place, _ = await self.group(sought_path(text), principal)
+        if text.lower() != place.path:
+            raise PlaceUnknown("the path is an old one")
+        await self.require_creator(principal, place)
+        return place.path
+
+    async def destination(self, name: RepositoryName, principal: Principal) -> ProjectPlace:
+        """The project in which a repository of a name would lie, for a principal that may manage that. Raises
+        PlaceUnknown, PlaceRefused, PathInvalid."""
+        now = self._services.clock()
+        located = (await self._services.directory.locate(name)).at(now)
+        place = located.place
+        if not isinstance(place, ProjectPlace) or located.former is not None:
+            raise PlaceUnknown
+        knowledge = await self.decide(principal, Action.KNOW, place, now)
+        if not knowledge.allowed:
+            await self._services.directory.conceal([name])
+            raise PlaceUnknown(knowledge.reason)
+        await self.require(principal, Action.MANAGE, place, now)
+        if located.problem:
+            raise PathInvalid(located.problem)
+        return place
 
     async def require_audience(self, principal: Principal, place: ProjectPlace, wanted: Visibility) -> None:
         """Check that a principal may give a project a visibility: owners alone change it (GitLab, "Project and group

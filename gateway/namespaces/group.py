@@ -80,6 +80,12 @@ def new_group(path: str, now: datetime) -> Group:
     return Group(0, parse_group_path(path), Visibility.PRIVATE, True, False, DEFAULT_UPSTREAM, None, None, now)
 
 
+def with_visibility(group: Group, visibility: Visibility) -> Group:
+    """The group with another visibility; where that is narrower, strangers do not pull through it."""
+    anonymous_pull = group.anonymous_pull and visibility is Visibility.PUBLIC
+    return replace(group, visibility=visibility, anonymous_pull=anonymous_pull)
+
+
 def check_creation(group: Group, above: PathEntry | None) -> None:
     """Check that a new group has a place in the tree. `above`: the node above it, if one exists.
 

@@ -70,6 +70,11 @@ def parent_path(path: str) -> str:
     return path.rpartition("/")[0]
 
 
+def joined(above: str, part: str) -> str:
+    """The path of a node below another one; at the top where that is empty."""
+    return f"{above}/{part}" if above else part
+
+
 def parse_upstream_name(text: str) -> str:
     """Check the text of an upstream's name, but not whether an upstream of this name is configured.
 

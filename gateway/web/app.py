@@ -32,22 +32,24 @@ from gateway.web.errors import (
     text_of,
 )
 from gateway.web.forms import Form, check_origin, check_token, read_form
+from gateway.web.general_settings import GeneralSettings
 from gateway.web.headers import STATIC
 from gateway.web.help_pages import HelpPages
 from gateway.web.home import Home
 from gateway.web.member_pages import MemberPages
 from gateway.web.my_tokens import MyTokens
+from gateway.web.new_nodes import NewNodes
 from gateway.web.node_tokens import NodeTokens
 from gateway.web.oidc_pages import OidcPages
 from gateway.web.options import WebOptions
 from gateway.web.pages import Pages
-from gateway.web.project_settings import ProjectSettings
 from gateway.web.protection_pages import ProtectionPages
 from gateway.web.proxy_changes import ProxyChanges
 from gateway.web.proxy_pages import ProxyPages
 from gateway.web.proxy_savings import ProxySavings
 from gateway.web.quota_pages import QuotaPages
 from gateway.web.removals import Removals
+from gateway.web.repository_moves import RepositoryMovePages
 from gateway.web.routes import PageRoute, PageTable
 from gateway.web.sign_in import SignInPages, sign_in_path
 from gateway.web.static_files import StaticFiles
@@ -57,7 +59,7 @@ from gateway.web.visit import Visit
 
 _READS = ("GET", "HEAD")
 
-OWN_PAGES = ("/-/profile",)
+OWN_PAGES = ("/-/profile", "/-/new")
 """Beginnings of paths below /-/ that are pages."""
 
 
@@ -74,7 +76,9 @@ def page_table(services: Services, pages: Pages, cookies: Cookies) -> PageTable:
         NodeTokens(services, pages),
         ProtectionPages(services, pages),
         QuotaPages(services, pages),
-        ProjectSettings(services, pages),
+        NewNodes(services, pages),
+        GeneralSettings(services, pages),
+        RepositoryMovePages(services, pages),
         CleanupSettings(services, pages),
         Removals(services, pages),
         ProxyPages(services, pages),

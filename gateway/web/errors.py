@@ -8,7 +8,7 @@ from cache.sqlite import DatabaseUnusable
 from gateway.auth.decisions import Refusal
 from gateway.http.errors import unusable_database
 from gateway.inspection.place_finder import PlaceMoved, PlaceRefused, PlaceUnknown
-from gateway.namespaces.errors import PathReserved, TreeError
+from gateway.namespaces.errors import PathReserved, PathTaken, TreeError
 from gateway.namespaces.old_path import RESERVED
 
 
@@ -116,10 +116,16 @@ def text_of(error: Exception) -> ErrorText:
         said = error.detail if isinstance(error.detail, str) else error.message
         title = _TITLES.get(error.status, "This did not work")
         return ErrorText(error.status, title, sentence(said), error.counted_as, error.reason or said, error.headers)
+    return ErrorText(409, "This cannot be done as things are", refusal(error), RefusalReason.INVALID, str(error))
+
+
+def refusal(error: Exception) -> str:
+    """What people are told of a refusal of the tree: not what has a path that they want, which may be hidden."""
     if isinstance(error, PathReserved):
-        said = f"The path {RESERVED}."
-        return ErrorText(409, "This cannot be done as things are", said, RefusalReason.INVALID, str(error))
-    return ErrorText(409, "This cannot be done as things are", sentence(str(error)), RefusalReason.INVALID, str(error))
+        return f"The path {RESERVED}."
+    if isinstance(error, PathTaken):
+        return "The path has already been taken."
+    return sentence(str(error))
 
 
 UNEXPECTED = ErrorText(

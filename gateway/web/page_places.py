@@ -13,6 +13,7 @@ from gateway.namespaces.group import Group
 from gateway.namespaces.paths import proxied_name
 from gateway.namespaces.project import RegistryAccess
 from gateway.namespaces.reach import PullReach
+from gateway.namespaces.role import Role
 from gateway.registry.native import NativeRepository
 from gateway.services import Services
 from gateway.web.errors import PageError, PageUnknown
@@ -39,6 +40,11 @@ class ProjectPage:
         return {"page": self, "project": self}
 
     @property
+    def edit_path(self) -> str:
+        """The address of Settings > General."""
+        return f"/{self.path}/edit"
+
+    @property
     def base(self) -> str:
         """The beginning of the addresses of its further pages."""
         return f"/{self.path}/-"
@@ -61,10 +67,12 @@ class ProjectPage:
 
 @dataclass(frozen=True, slots=True)
 class GroupPage:
-    """A group, and what its pages offer to a visitor. `administers`: whether the visitor may change it."""
+    """A group, and what its pages offer to a visitor. `administers`: whether the visitor may change it; `creates`:
+    whether the visitor may create projects in it."""
 
     place: GroupPlace
     administers: bool = False
+    creates: bool = False
     noun: ClassVar[str] = "group"
     layout: ClassVar[str] = "group_base.html"
 
@@ -72,6 +80,11 @@ class GroupPage:
     def shown(self) -> dict[str, Any]:
         """What templates are told of it."""
         return {"page": self, "group": self.place.group}
+
+    @property
+    def edit_path(self) -> str:
+        """The address of Settings > General."""
+        return f"{self.base}/edit"
 
     @property
     def path(self) -> str:
@@ -83,6 +96,9 @@ class GroupPage:
         """The beginning of the addresses of its further pages."""
         return f"/groups/{self.path}/-"
 
+
+NO_PLACE = "There is nothing at “{}” that you may see and that could hold it."
+"""Why nothing is put where a form says."""
 
 NodePage = ProjectPage | GroupPage
 """What has members, tokens and settings."""
@@ -218,7 +234,9 @@ class PagePlaces:
 
     async def page_of(self, visit: Visit, place: GroupPlace) -> GroupPage:
         """A group that a visitor may know of."""
-        return GroupPage(place, await self.may(visit, Action.ADMIN, place))
+        role = None if visit.user is None else await self.finder.role(visit.principal, place)
+        creates = role is not None and role >= Role.DEVELOPER
+        return GroupPage(place, await self.may(visit, Action.ADMIN, place), creates)
 
     async def _group_for(self, visit: Visit, action: Action) -> GroupPlace:
         return await self.finder.group_for(sought_path(visit.place["group"]), visit.principal, action)

@@ -218,6 +218,57 @@ def test_visibility_and_access_are_set_and_strangers_see_it(rig: Rig, browser: C
         expect(stranger).to_have_url(re.compile("/users/sign_in"))
 
 
+def test_a_project_is_made_shared_protected_and_deleted(rig: Rig, browser: Chromium, scripts: bool) -> None:
+    name = f"made-{'with' if scripts else 'without'}"
+    with browser.visit(scripts=scripts) as page:
+        sign_in(page, rig, "root", "/team")
+        page.get_by_role("link", name="New project").click()
+        page.locator("[name=name]").fill(name)
+        page.get_by_role("button", name="Create project").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(name)
+        page.get_by_role("link", name="Members", exact=True).click()
+        expect(page.get_by_role("row", name="reporter Reporter team")).to_be_visible()
+        page.locator("[name=username]").fill("reporter")
+        page.get_by_role("button", name="Add member").click()
+        page.get_by_label("Role of reporter").select_option("Maintainer")
+        page.get_by_role("button", name="Save reporter").click()
+        expect(page.get_by_text("The changes are saved.")).to_be_visible()
+        page.get_by_role("link", name="Remove reporter").click()
+        page.get_by_role("button", name="Remove member").click()
+        expect(page.get_by_text("The member is removed.")).to_be_visible()
+        page.get_by_role("link", name="Packages & Registries", exact=True).click()
+        page.get_by_role("link", name="Protection rules").click()
+        page.locator("[name=pattern]").nth(1).fill("v.*")
+        page.get_by_role("button", name="Add protection rule").last.click()
+        expect(page.get_by_text("The rule is made.")).to_be_visible()
+        page.get_by_role("link", name="Deploy tokens").click()
+        page.locator("[name=name]").fill("cluster")
+        page.get_by_role("button", name="Create deploy token").click()
+        secret = remember(page.get_by_label("token", exact=True).input_value())
+        page.get_by_role("link", name="General", exact=True).click()
+        assert secret not in page.content()
+        page.get_by_label("Last part of the path").fill(f"{name}-renamed")
+        page.get_by_role("button", name="Change path").click()
+        expect(page.get_by_text(f"It is team/{name}-renamed now.")).to_be_visible()
+        page.get_by_role("link", name="Delete project").click()
+        page.get_by_label(re.compile("to confirm")).fill(f"team/{name}-renamed")
+        page.get_by_role("button", name="Delete project").click()
+        expect(page.get_by_text("It is deleted.")).to_be_visible()
+
+
+def test_a_repository_gets_another_path(rig: Rig, browser: Chromium) -> None:
+    name = f"{PROJECT}/before"
+    rig.push("tiny", name, "v1")
+    with browser.visit(scripts=False) as page:
+        sign_in(page, rig, "maintainer", f"/{PROJECT}/container_registry")
+        page.get_by_role("link", name=name, exact=True).click()
+        page.get_by_role("link", name="Rename or move").click()
+        page.get_by_label("New path").fill(f"{PROJECT}/after")
+        page.get_by_role("button", name="Move image repository").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(f"{PROJECT}/after")
+        expect(page.get_by_role("link", name="v1", exact=True)).to_be_visible()
+
+
 def test_a_token_is_made_copied_once_used_and_revoked(rig: Rig, browser: Chromium, scripts: bool) -> None:
     with browser.visit(scripts=scripts) as page:
         sign_in(page, rig, "maintainer", "/-/profile/personal_access_tokens")

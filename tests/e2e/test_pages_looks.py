@@ -48,6 +48,7 @@ PAGES = {
     "deploy-tokens": f"/{PROJECT}/-/settings/deploy_tokens",
     "protection": f"/{PROJECT}/-/settings/protection_rules",
     "quota": f"/{PROJECT}/-/settings/quota",
+    "new-project": "/-/new/project",
     "settings": f"/{PROJECT}/edit",
     "cleanup": f"/{PROJECT}/-/settings/packages_and_registries",
     "deleted": f"/{PROJECT}/container_registry/deleted",

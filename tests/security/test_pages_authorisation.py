@@ -26,7 +26,7 @@ from .tree import PASSWORD, run
 pytestmark = pytest.mark.long
 
 NO_ID = 999_999
-PLACED = ("know", "members", "pull", "push", "delete-tag", "manage", "admin")
+PLACED = ("know", "members", "pull", "push", "delete-tag", "manage", "admin", "own")
 """Rights at a project."""
 OF_REGISTRY = ("pull", "push", "delete-tag", "manage")
 """Rights at a registry, which is not found where it is off."""
@@ -47,6 +47,10 @@ ALLOWED = {
         for method in ("GET", "POST")
         for kind in TOKEN_KINDS
     },
+    "POST /{project:path}/container_registry/{id}/move": 422,
+    "POST /{project:path}/-/settings/path": 422,
+    "POST /{project:path}/-/settings/transfer": 422,
+    "POST /{project:path}/-/settings/delete": 422,
     "POST /{project:path}/-/settings/protection_rules": 400,
     "POST /{project:path}/-/settings/protection_rules/{id}": 404,
     "GET /{project:path}/-/settings/protection_rules/{id}/delete": 404,
@@ -63,6 +67,10 @@ _PROXY, _MEMBERS = "/groups/{group:path}/-/dependency_proxy", "/groups/{group:pa
 _TOKENS = "/groups/{group:path}/-/settings"
 ALLOWED_OF_GROUPS = {
     f"POST {_TOKENS}/quota": {422},
+    f"POST {_TOKENS}/path": {422},
+    f"POST {_TOKENS}/transfer": {422},
+    f"POST {_TOKENS}/delete": {422},
+    "POST /groups/{group:path}/-/edit": {400},
     f"POST {_TOKENS}/access_tokens": {400},
     f"POST {_TOKENS}/deploy_tokens": {422},
     **{f"{method} {_TOKENS}/{kind}/{{id}}/revoke": {404} for method in ("GET", "POST") for kind in TOKEN_KINDS},
@@ -248,7 +256,7 @@ def of_group(visitor: Visitor, route: str, group: str) -> Answer:
     """The response to a request for a page of a group, where it names an image that nobody has pulled."""
     method, path = route.replace("{group:path}", group).replace("{id}", str(NO_ID)).split()
     if method == "POST":
-        return visitor.post(path, [("image", "absent"), ("quota", "absent")])
+        return visitor.post(path, [(field, "absent") for field in ("image", "quota", "above")])
     return visitor.get(f"{path}?image=absent")
 
 

@@ -79,7 +79,7 @@ async def test_settings_change_visibility_and_who_may_use_the_registry(site: Sit
     chosen = [e.attributes["value"] for e in elements(page) if "checked" in e.attributes]
     assert chosen == ["private", "enabled"]
     fields = [("visibility", "private"), ("container_registry_access_level", "private")]
-    assert path_of(await browser.post("/team/app/edit", fields)) == "/team/app/edit?saved=yes"
+    assert path_of(await browser.post("/team/app/edit", fields)) == "/team/app/edit?done=saved"
     place = await site.rest.services.directory.find_project_place("team/app")
     assert place is not None
     assert (place.project.visibility, place.project.registry) == (Visibility.PRIVATE, RegistryAccess.PRIVATE)

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 TOKENS = "/-/profile/personal_access_tokens"
 REGISTRY = "/team/app/container_registry"
 NEW = "another password"
+PUBLIC = [("visibility", "public")]
+MADE = [("name", "fresh"), ("visibility", "private")]
 RULES = "/{project:path}/-/settings/protection_rules"
 ONE = "/{project:path}/container_registry/{id}"
 USERS = "/admin/users"
@@ -41,6 +43,64 @@ class Step:
     told: str
     who: str = "maintainer"
 
+
+MOVES = [
+    Step("/-/new/group", "/-/new/group", MADE, "group_create fresh: None -> visibility private", "root"),
+    Step("/-/new/group", "/-/new/group", MADE, "", "root"),
+    Step("/-/new/project", "/-/new/project", [*MADE, ("above", "fresh")], "project_create fresh/fresh: None", "root"),
+    Step(
+        "/groups/{group:path}/-/edit", "/groups/fresh/-/edit", [("visibility", "public")], "group_update fresh", "root"
+    ),
+    Step(
+        "/{project:path}/-/settings/path",
+        "/fresh/fresh/-/settings/path",
+        [("path", "app")],
+        "project_move fresh/app: fresh/fresh -> fresh/app",
+        "root",
+    ),
+    Step(
+        "/groups/{group:path}/-/settings/path",
+        "/groups/fresh/-/settings/path",
+        [("path", "stale")],
+        "group_move stale: fresh -> stale",
+        "root",
+    ),
+    Step(
+        "/{project:path}/-/settings/transfer",
+        "/stale/app/-/settings/transfer",
+        [("above", "team/sub")],
+        "project_move team/sub/app: stale/app -> team/sub/app",
+        "root",
+    ),
+    Step(
+        "/groups/{group:path}/-/settings/transfer",
+        "/groups/stale/-/settings/transfer",
+        [("above", "open")],
+        "group_move open/stale: stale -> open/stale",
+        "root",
+    ),
+    Step(
+        f"{ONE}/move",
+        f"{REGISTRY}/<repositories>/move",
+        [("path", "team/app/moved")],
+        "repository_move team/app/moved: team/app/web -> team/app/moved",
+    ),
+    Step(
+        "/{project:path}/-/settings/delete",
+        "/team/sub/app/-/settings/delete",
+        [("confirmation", "team/sub/app")],
+        "project_delete team/sub/app",
+        "root",
+    ),
+    Step(
+        "/groups/{group:path}/-/settings/delete",
+        "/groups/open/stale/-/settings/delete",
+        [("confirmation", "open/stale")],
+        "group_delete open/stale",
+        "root",
+    ),
+]
+"""Forms that make, move and delete groups, projects and repositories."""
 
 STEPS = [
     Step(
@@ -211,6 +271,7 @@ STEPS = [
         "user_delete newborn: active, administrator -> None",
         "root",
     ),
+    *MOVES,
     Step(
         "/-/profile/password",
         "/-/profile/password",
