@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, String, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import projects
-from gateway.db.schema import manifests, repositories, tags
+from gateway.db.schema import Moment, manifests, repositories, tags
 from gateway.namespaces.reach import PullReach
 
 _LAST = "\x7f"
@@ -32,14 +32,13 @@ class FoundImage:
 
 
 async def with_tags(connection: AsyncConnection, reach: PullReach, prefix: str, limit: int) -> list[FoundImage]:
-    """Find tags whose names begin with a text, by repository and name."""
+    """Find repositories with tags whose names begin with a text, each with the first of them, by path."""
     named = tags.c.name >= prefix, tags.c.name < f"{prefix}{_LAST}"
-    query = (
-        _selected(tags.c.name, tags.c.moved_at)
-        .join(tags, tags.c.repository_id == repositories.c.id)
-        .where(await _within(connection, reach), *named)
-        .order_by(repositories.c.path, tags.c.name)
-    )
+    of_this = tags.c.repository_id == repositories.c.id
+    first = select(tags.c.name).where(of_this, *named).order_by(tags.c.name).limit(1).scalar_subquery()
+    within = await _within(connection, reach)
+    found = _selected(first, literal(None, Moment)).where(within).subquery()
+    query = select(found).where(found.c.tag.is_not(None)).order_by(found.c.path)
     return await _found(connection, query, limit)
 
 
@@ -58,15 +57,13 @@ async def with_digest(connection: AsyncConnection, reach: PullReach, digest: str
 
 async def published_last(connection: AsyncConnection, reach: PullReach, limit: int) -> list[FoundImage]:
     """Find the repositories in which a tag moved last, each with that tag, the latest first."""
-    of_this = tags.c.repository_id == repositories.c.id
-    newest = (tags.c.moved_at.desc(), tags.c.name.desc())
-    name = select(tags.c.name).where(of_this).order_by(*newest).limit(1).scalar_subquery()
-    moved = select(tags.c.moved_at).where(of_this).order_by(*newest).limit(1).scalar_subquery()
-    query = (
-        _selected(name, moved)
-        .where(await _within(connection, reach), moved.is_not(None))
-        .order_by(moved.desc(), repositories.c.path)
-    )
+    moved = select(func.max(tags.c.moved_at)).where(tags.c.repository_id == repositories.c.id).scalar_subquery()
+    latest = _selected(literal(None, String), moved).where(await _within(connection, reach))
+    top = latest.order_by(moved.desc().nulls_last(), repositories.c.path).limit(limit).subquery()
+    of_this = tags.c.repository_id == top.c.id, tags.c.moved_at == top.c.published_at
+    name = select(func.max(tags.c.name)).where(*of_this).scalar_subquery()
+    chosen = select(top.c.id, top.c.project_id, top.c.path, name.label("tag"), top.c.published_at)
+    query = chosen.where(top.c.published_at.is_not(None)).order_by(top.c.published_at.desc(), top.c.path)
     return await _found(connection, query, limit)
 
 

@@ -123,7 +123,7 @@ class Inventory:
         return await self._part(rows, total, window, counted)
 
     async def with_tags(self, reach: PullReach, prefix: str, limit: int) -> list[FoundImage]:
-        """Tags in a person's reach whose names begin with a text."""
+        """Repositories in a person's reach with tags whose names begin with a text, each with the first of them."""
         with database_errors():
             return await self._database.query(partial(found_images.with_tags, reach=reach, prefix=prefix, limit=limit))
 

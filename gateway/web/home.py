@@ -40,8 +40,12 @@ class ShownFind:
     @property
     def address(self) -> str:
         """The address of the page of the tag, or of the repository where no tag points to the image."""
-        repository = f"/{self.project}/container_registry/{self.found.repository_id}"
-        return f"{repository}/tags/{self.found.tag}" if self.found.tag else repository
+        return f"{self.repository}/tags/{self.found.tag}" if self.found.tag else self.repository
+
+    @property
+    def repository(self) -> str:
+        """The address of the page with the tags of its repository."""
+        return f"/{self.project}/container_registry/{self.found.repository_id}"
 
 
 class Home:
