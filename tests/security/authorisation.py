@@ -29,12 +29,14 @@ Cells = Mapping[tuple[str, str], Outcome]
 @dataclass(frozen=True)
 class Table:
     """The whole table. `cells`: by section and action; `scopes`: the actions that each scope of a person covers.
-    `catalog`: methods, the action that shows a repository, and the scope of a token."""
+    `catalog`: methods, the action that shows a repository, and the scope of a token. `gitlab`: the action that shows a
+    repository, and the paths, with whether each needs what lies below it."""
 
     cells: Mapping[tuple[str, str], Cells]
     routes: Mapping[tuple[str, str], str]
     scopes: Mapping[str, frozenset[str]]
     catalog: tuple[tuple[str, ...], str, str]
+    gitlab: tuple[str, Mapping[str, bool]]
 
     def rows(self, section: str) -> list[str]:
         return list(dict.fromkeys(row for row, _ in self.cells[section, "pull"]))
@@ -50,8 +52,15 @@ def read_table() -> Table:
     scopes = {scope: frozenset(actions) for scope, actions in document["personal"].items()}
     sections = [("people", ACTIONS), ("deploy", ACTIONS), ("job", ACTIONS), ("proxy", ("pull",))]
     cells = {(name, action): parse_cells(document[name][action]) for name, actions in sections for action in actions}
-    catalog = document["catalog"]
-    return Table(cells, routes, scopes, (tuple(catalog["routes"]), catalog["shows"], catalog["scope"]))
+    catalog, gitlab = document["catalog"], document["gitlab"]
+    paths = {path: width == "wide" for width in ("narrow", "wide") for path in gitlab[width]}
+    return Table(
+        cells,
+        routes,
+        scopes,
+        (tuple(catalog["routes"]), catalog["shows"], catalog["scope"]),
+        (gitlab["shows"], paths),
+    )
 
 
 def _route(text: str) -> tuple[str, str]:

@@ -284,6 +284,36 @@ def compare_grant(differences: Differences, party: Party, names: dict[str, str],
     differences.note(set(granted) <= set(names.values()), f"{party.label} / granted more", granted)
 
 
+# The API of GitLab's registry
+
+
+def test_the_api_of_gitlabs_registry_is_for_whoever_may_pull(rig: Rig) -> None:
+    groves = rig.groves
+    parties = [party for party in groves.parties if party.thorough]
+    work = [lambda client, differences, party=party: ask_gitlab(client, differences, rig, party) for party in parties]
+    compare(rig.server, work).check(at_least=len(work) * 50)
+
+
+def ask_gitlab(client: Kept, differences: Differences, rig: Rig, party: Party) -> None:
+    nine, (action, paths) = rig.groves.group, read_table().gitlab
+    headers = headers_of(client, party, "Basic", [])
+    assert not isinstance(headers, Answer), "Basic needs no token"
+    for row in [*nine.projects, ABSENT]:
+        name, outcome = nine.name_of(row), party.expected(row, action)
+        for path, is_wide in paths.items():
+            below = f" repository:{name}/*:pull" if is_wide else ""
+            expected = challenge(rig.server.port, name, "tags", "GET").removesuffix('"') + f'{below}"'
+            for method in ("GET", "HEAD"):
+                answer = client.send(method, f"/gitlab/v1/{path.format(name)}", headers)
+                right = (
+                    answer.status == 200 or (answer.status == 404 and "or not for everybody" not in answer.text)
+                    if outcome is Outcome.YES
+                    else shows(outcome, answer, method, expected)
+                )
+                where = f"{party.label} / {row} / {method} {path}"
+                differences.note(right and not repeats(answer, party), f"{where}: not {outcome}", answer)
+
+
 # The list of all repositories
 
 
