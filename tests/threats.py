@@ -5594,6 +5594,13 @@ THREATS = [
         Disarm("gateway/db/id_token_logins.py", "values(expires_at=now)", "values(expires_at=login.expires_at)"),
     ),
     Threat(
+        "an issuer that is asked by everybody",
+        "An issuer does not respond, and whoever follows the link to sign in makes one more request to it.",
+        "After a failure it is not asked again for some seconds.",
+        ("tests/gateway/auth/test_oidc_sign_in.py",),
+        Disarm("gateway/auth/oidc_sign_in.py", "if failed is not None and", "if False and"),
+    ),
+    Threat(
         "an audit log that is read whole",
         "Whoever owns a quiet project lists its audit events again and again, and each list reads millions of others.",
         "Events of few paths, and moves, are found by indexes, and those of busy paths among the latest.",

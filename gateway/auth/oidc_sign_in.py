@@ -33,6 +33,9 @@ NOT_SIGNED_IN = "signing in did not work: begin again; the log of this server sa
 METADATA_SECONDS = 300.0
 """How long what an issuer says of itself is used without a look at it."""
 
+PAUSE = 10.0
+"""Seconds after a failure before an issuer is asked again: anybody may follow the link."""
+
 FRESH = timedelta(minutes=10)
 """How long ago the token of a sign-in may have been issued: it is redeemed at once."""
 
@@ -65,6 +68,7 @@ class OidcSignIn:
         self._administration = administration
         self._clock = clock
         self._known: dict[str, tuple[float, Mapping[str, Any]]] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
 
     @property
     def names(self) -> Sequence[str]:
@@ -109,12 +113,19 @@ class OidcSignIn:
         return found is not None and found.issuer in self._urls
 
     async def _metadata(self, issuer: SignInIssuer) -> Mapping[str, Any]:
-        """What an issuer says of itself, which is asked at intervals: anybody may follow the link. Raises
+        """What an issuer says of itself, which is asked at intervals. Raises
         IssuerUnusable."""
         known = self._known.get(issuer.name)
         if known is not None and time.monotonic() - known[0] < METADATA_SECONDS:
             return known[1]
-        metadata = await issuer.client.metadata()
+        failed = self._failed.get(issuer.name)
+        if failed is not None and time.monotonic() - failed[0] < PAUSE:
+            raise IssuerUnusable(failed[1])
+        try:
+            metadata = await issuer.client.metadata()
+        except IssuerUnusable as error:
+            self._failed[issuer.name] = time.monotonic(), str(error)
+            raise
         self._known[issuer.name] = (time.monotonic(), metadata)
         return metadata
 
