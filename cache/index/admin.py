@@ -2,8 +2,9 @@
 
 import secrets
 import time
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -51,6 +52,17 @@ class CacheAdmin:
         self._engine = create_engine(url("sqlite", path), poolclass=NullPool)
         listen(self._engine, synchronous="NORMAL")
         self._log = ChangeLog(secrets.token_hex(8))
+        self._connection: Connection | None = None
+        self._linked: dict[tuple[Source, RepositoryName], frozenset[Digest]] = {}
+
+    @contextmanager
+    def at_once(self) -> Iterator["CacheAdmin"]:
+        """Open the file once for all that is read within the block by one thread, which writes nothing there. What is
+        linked to an image is read once, too."""
+        with self._reading() as connection:
+            held = copy(self)
+            held._connection, held._linked = connection, {}
+            yield held
 
     def totals(self) -> CacheTotals:
         """Totals of the cache. Bytes are those of blobs and manifests, each counted once."""
@@ -68,12 +80,16 @@ class CacheAdmin:
         """Delete pointers, sightings and images that nothing needs; return how many. Give unused space back."""
         return sweep_records(self._engine, self._path, now)
 
-    def pointers(self, source: Source | None = None, image: RepositoryName | None = None) -> list[TagPointer]:
-        """List the pointers of the whole cache, or of one image; sorted by image and tag."""
+    def pointers(
+        self, source: Source | None = None, image: RepositoryName | None = None, tag: Tag | None = None
+    ) -> list[TagPointer]:
+        """List the pointers of the whole cache, or of one image, or of a tag; sorted by image and tag."""
         statement = select(images.c.origin, images.c.credential, images.c.name, pointers).join_from(pointers, images)
         if source is not None:
             key = (str(source.registry), str(source.credential), str(image))
             statement = statement.where(tuple_(images.c.origin, images.c.credential, images.c.name) == key)
+        if tag is not None:
+            statement = statement.where(pointers.c.tag == tag.text)
         with self._reading() as connection:
             rows = connection.execute(statement.order_by(images.c.name, pointers.c.tag)).all()
         return [to_pointer(row, to_source(row), RepositoryName(row.name), Tag(row.tag)) for row in rows]
@@ -93,11 +109,17 @@ class CacheAdmin:
         with self._reading() as connection:
             return select_ancestors(connection, find_image(connection, source, image), digest, time.time())
 
-    def linked(self, source: Source, image: RepositoryName) -> set[Digest]:
+    def linked(self, source: Source, image: RepositoryName) -> frozenset[Digest]:
+        key = source, image
+        if key in self._linked:
+            return self._linked[key]
         with self._reading() as connection:
             image_id = find_image(connection, source, image)
             rows = connection.scalars(select(links.c.digest).where(links.c.image_id == image_id))
-            return {Digest.parse(digest) for digest in rows}
+            found = frozenset(Digest.parse(digest) for digest in rows)
+        if self._connection is not None:
+            self._linked[key] = found
+        return found
 
     def manifest(self, digest: Digest) -> Manifest | None:
         with self._reading() as connection:
@@ -210,7 +232,7 @@ class CacheAdmin:
             return [(to_source(row), RepositoryName(row.name)) for row in connection.execute(select(images)).all()]
 
     def _reading(self) -> AbstractContextManager[Connection]:
-        return reading(self._engine, self._path)
+        return reading(self._engine, self._path) if self._connection is None else nullcontext(self._connection)
 
     def _writing(self) -> AbstractContextManager[Connection]:
         return writing(self._engine, self._path)

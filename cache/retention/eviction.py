@@ -104,7 +104,7 @@ def plan_eviction(admin: CacheAdmin, image: ImageKey, spared: Collection[Digest]
     pointers = admin.pointers(source, name)
     linked = admin.linked(source, name)
     if reference is None:
-        hit, digests = pointers, linked
+        hit, digests = pointers, set(linked)
     else:
         hit = [p for p in pointers if reference in (p.tag, p.target.digest)]
         roots = {reference} if isinstance(reference, Digest) else {p.target.digest for p in hit}

@@ -1,7 +1,8 @@
 """Cached content: the cached tags and digests of images, with their age and how a pull would be served."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -63,9 +64,16 @@ class CacheView:
     rules: TagRules
     now: datetime
 
+    @contextmanager
+    def at_once(self) -> Iterator["CacheView"]:
+        """View the cache with one connection for all that is reported within the block, by one thread."""
+        with self.admin.at_once() as admin:
+            yield replace(self, admin=admin)
+
     def list_tags(self) -> list[ContentReport]:
         """List all cached tags, by image and tag. Raises DatabaseUnusable."""
-        return [self._report_tag(pointer) for pointer in self.admin.pointers()]
+        with self.at_once() as view:
+            return [view._report_tag(pointer) for pointer in view.admin.pointers()]
 
     def report(self, image: ImageKey) -> ContentReport:
         """Report one tag, `latest` where the image names none, or one digest. Raises DatabaseUnusable."""
@@ -77,7 +85,7 @@ class CacheView:
 
     def find_pointer(self, image: ImageKey, tag: Tag) -> TagPointer | None:
         """Find the pointer of a tag; None if it is not cached."""
-        return next((p for p in self.admin.pointers(image.source, image.name) if p.tag == tag), None)
+        return next(iter(self.admin.pointers(image.source, image.name, tag)), None)
 
     def _report_tag(self, pointer: TagPointer) -> ContentReport:
         digest = pointer.target.digest

@@ -91,14 +91,16 @@ class GroupImages:
 
     def judged(self, group: Group, limit: int) -> list[tuple[GroupImage, GateVerdict]]:
         """The tags and digests that a group pulled last, with what its gate says of the next pull of each."""
-        window, view = TenantWindow(limit, order=TenantOrder.LAST_PULL, descending=True), self._view()
+        window = TenantWindow(limit, order=TenantOrder.LAST_PULL, descending=True)
+        rows = self.page(group, window, counted=False).rows
         judged: list[tuple[GroupImage, GateVerdict]] = []
-        for row in self.page(group, window, counted=False).rows:
-            reference = row.used.image.reference or row.used.digest
-            verdict = explain_gate(
-                row.location, row.used.image.source, reference, view.admin, view.store.read_bytes, view.now
-            )
-            judged.append((row, verdict))
+        with self._view().at_once() as view:
+            for row in rows:
+                reference = row.used.image.reference or row.used.digest
+                verdict = explain_gate(
+                    row.location, row.used.image.source, reference, view.admin, view.store.read_bytes, view.now
+                )
+                judged.append((row, verdict))
         return judged
 
     def saved(self, group: Group, first: date, last: date) -> tuple[PullFigures, list[SavedDay]]:
@@ -114,15 +116,15 @@ class GroupImages:
         return {upstreams.source(group, name): name for name in reversed(upstreams.names)}
 
     def _reported(self, group: Group, sources: dict[Source, str], rows: Sequence[CachedReference]) -> list[GroupImage]:
-        view = self._view()
-        return [
-            GroupImage(
-                ProxiedLocation(group, sources[row.image.source], row.image.name),
-                row,
-                report_content(view, group, row.image),
-            )
-            for row in rows
-        ]
+        with self._view().at_once() as view:
+            return [
+                GroupImage(
+                    ProxiedLocation(group, sources[row.image.source], row.image.name),
+                    row,
+                    report_content(view, group, row.image),
+                )
+                for row in rows
+            ]
 
     def _view(self) -> CacheView:
         folder, shared = self._services.folder, self._services.pull_through
