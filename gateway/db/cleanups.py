@@ -188,11 +188,12 @@ async def list_uncleaned(
         _cleanups.c.completed_at.is_not(None),
     )
     present = _repositories.c.project_id == run.project_id, _repositories.c.deleted_at.is_(None)
-    has_tags = exists().where(schema.tags.c.repository_id == _repositories.c.id).label("has_tags")
-    listed = select(_repositories.c.id, _repositories.c.path, has_tags)
+    # Not EXISTS: for that PostgreSQL may read all tags there are, and put them into a hash table.
+    a_tag = select(schema.tags.c.name).where(schema.tags.c.repository_id == _repositories.c.id).limit(1)
+    listed = select(_repositories.c.id, _repositories.c.path, a_tag.scalar_subquery().label("a_tag"))
     listed = listed.where(*present, _repositories.c.id > after, ~done).order_by(_repositories.c.id).limit(limit)
     rows = await connection.execute(listed)
-    return [UncleanedRepository(row.id, row.path, bool(row.has_tags)) for row in rows]
+    return [UncleanedRepository(row.id, row.path, row.a_tag is not None) for row in rows]
 
 
 async def require_in_project(connection: AsyncConnection, run: CleanupRun, repository_id: int) -> None:

@@ -1,5 +1,5 @@
-"""Pages of the REST API's lists at any place of 100,000 tags and 10,000 repositories, and a cleanup of all the tags, on
-SQLite and PostgreSQL: what the database and its driver take, without HTTP."""
+"""Pages of the REST API's lists at any place of 100,000 tags and 10,000 repositories, and cleanups of all the tags and
+of all the repositories, on SQLite and PostgreSQL: what the database and its driver take, without HTTP."""
 
 import asyncio
 import resource
@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 from sqlalchemy import insert
 
-from gateway.db import cleanups, manifests, schema
-from gateway.db.address import DatabaseAddress
+from gateway.db import cleanups, manifests, paths, schema
+from gateway.db.address import DatabaseAddress, PostgresqlAddress
 from gateway.db.engine import Database
 from gateway.db.repositories import StoredRepository
 from gateway.db.repository_lists import RepositoryOrder
@@ -24,10 +25,13 @@ from gateway.registry.cleaner import Cleaner
 from gateway.registry.inventory import Inventory
 from gateway.registry.native_store import parse_stored
 from tests.bench.measure import spread
+from tests.gateway.db.identity_rows import add_project
 from tests.gateway.db.native_rows import add_repository, new_manifest
-from tests.parts.postgresql import Databases, Postgresql
+from tests.parts.ports import HOST
+from tests.parts.postgresql import PASSWORD, USER, Databases, Postgresql
 
 TAGS, REPOSITORIES, PAGE = 100_000, 10_000, 100
+BESIDE = "team/many"
 READS = 15
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 EVERYTHING = PullReach(everything=True)
@@ -57,11 +61,12 @@ async def _on_postgresql(server: Postgresql) -> dict[str, float]:
 
 @asynccontextmanager
 async def _opened(address: DatabaseAddress) -> AsyncIterator[tuple[Database, StoredRepository]]:
-    """A database with a repository that has the tags, beside the other repositories."""
+    """A database with a repository that has the tags, in a project of its own, beside one with all others."""
     await set_up(address)
     async with Database.open(address) as database:
         async with database.write() as connection:
             repository = await add_repository(connection)
+            beside = await add_project(connection, BESIDE)
             number = await manifests.put(connection, repository.id, new_manifest(), NOW)
             tags = [
                 {
@@ -74,14 +79,27 @@ async def _opened(address: DatabaseAddress) -> AsyncIterator[tuple[Database, Sto
                 for place in range(TAGS)
             ]
             others = [
-                {"project_id": repository.project_id, "path": f"team/app/r{place:05}", "created_at": NOW}
+                {"project_id": beside.id, "path": f"{BESIDE}/r{place:05}", "created_at": NOW}
                 for place in range(REPOSITORIES)
             ]
             for first in range(0, TAGS, 5_000):
                 await connection.execute(insert(schema.tags), tags[first : first + 5_000])
             for first in range(0, REPOSITORIES, 5_000):
                 await connection.execute(insert(schema.repositories), others[first : first + 5_000])
+        if not isinstance(address, Path):
+            await _vacuum(address)
         yield database, repository
+
+
+async def _vacuum(address: PostgresqlAddress) -> None:
+    """Do what a server with autovacuum, which that of the tests has not, does within a minute of so many rows."""
+    connection = await asyncpg.connect(
+        host=HOST, port=address.port, user=USER, password=PASSWORD, database=address.name, timeout=30
+    )
+    try:
+        await connection.execute("VACUUM ANALYZE tags, repositories, projects")
+    finally:
+        await connection.close()
 
 
 async def _measured(address: DatabaseAddress) -> dict[str, float]:
@@ -95,9 +113,11 @@ async def _measured(address: DatabaseAddress) -> dict[str, float]:
         for text in ("v0500", "99", "none"):
             window = ListWindow(PAGE, search=text)
             figures[f"search_{text}"] = await _median(_names(inventory, repository, window))
+            figures[f"search_{text}_date"] = await _median(_dates(inventory, repository, window))
         for place, offset in {"first": 0, "last": REPOSITORIES - PAGE}.items():
             figures[f"group_{place}"] = await _median(_group(inventory, ListWindow(PAGE, offset)))
         figures |= await _cleaned(database, repository)
+        figures["untagged_s"] = await _passed_over(database)
     return figures
 
 
@@ -140,6 +160,16 @@ async def _cleaned(database: Database, repository: StoredRepository) -> dict[str
         stored = await cleanups.find(connection, repository.project_id)
     assert stored is not None and stored.deleted == TAGS, stored
     return figures
+
+
+async def _passed_over(database: Database) -> float:
+    """Seconds of a cleanup of the repositories, which have no tags."""
+    async with database.write() as connection:
+        project = (await paths.get(connection, BESIDE)).key.id
+        await cleanups.save(connection, project, CleanupPolicy(enabled=True), NOW)
+    cleaner, began = Cleaner(database, lambda: NOW + timedelta(days=1), lambda cleaned: None), time.perf_counter()
+    await cleaner.clean(project)
+    return time.perf_counter() - began
 
 
 def _memory() -> float:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from gateway.db import manifests, projects, repositories, repository_figures, repository_lists, schema, tags, windows
+from gateway.db.dialects import POSTGRESQL, among
 from gateway.db.engine import Database
 from gateway.db.repository_lists import RepositoryOrder
 from gateway.db.tags import StoredTag
@@ -224,6 +225,20 @@ def test_names_are_folded_only_where_like_heeds_their_case(search: str, folds: b
     condition = windows.holds(schema.tags.c.name, search)
     assert ("lower(" in str(condition.compile(dialect=postgresql.dialect()))) is folds  # type: ignore[no-untyped-call]
     assert "lower(" not in str(condition.compile(dialect=sqlite.dialect()))  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("names", [["b2", "a", "B"], [], ["a"], ["none", "a_b"]])
+async def test_tags_are_found_by_many_names_between_the_first_and_the_last(
+    database: Database, names: list[str]
+) -> None:
+    repository = await add_tags(database)
+    async with database.read() as connection:
+        found = {tag.tag.text for tag in await tags.list_of_names(connection, repository, names)}
+    assert found == set(names) & set(NAMES)
+    bounded = among(POSTGRESQL, schema.tags.c.name, names).compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    assert [value for value in bounded.params.values() if isinstance(value, str)] == (
+        [min(names), max(names)] if names else []
+    )
 
 
 async def test_a_tag_is_found_with_what_it_points_to(database: Database) -> None:
