@@ -74,6 +74,11 @@ class BlobResponse:
             headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{blob.size}"
         if blob.size is not None:
             headers["Content-Length"] = str(part.stop - part.start if part else blob.size)
+        content = await self._small_content() if part is None else None
+        if content is not None:
+            await _start(send, 200, headers)
+            await send({"type": "http.response.body", "body": content})
+            return True
         await _start(send, 206 if part else 200, headers)
         await send({"type": "http.response.body", "body": b"", **_MORE})  # sends the head now
         zero_copy = EXTENSION in scope.get("extensions", {})
@@ -97,6 +102,21 @@ class BlobResponse:
         client could notice only by the close of the connection."""
         size = self._blob.size
         return scope["http_version"] == "1.0" if size is None else size <= TAIL
+
+    async def _small_content(self) -> bytes | None:
+        """The whole of a small local blob, to be sent with the head in one write; None for any other, and for one that
+        cannot be read: its response ends short, as that of a large one does.
+
+        To have the kernel send the file after the head took 40 % of a small blob.
+        """
+        blob = self._blob
+        if blob.size is None or blob.size > TAIL or not isinstance(blob, LocalBlob):
+            return None
+        try:
+            extents = [extent async for extent in blob.ready(0, None)]
+            return b"".join([await blob.read(extent) if extent.data is None else extent.data for extent in extents])
+        except (RegistryError, EOFError, OSError):
+            return None
 
     async def _send_body(self, scope: Scope, send: Send, part: ByteRange | None, file: LocalBlob | None) -> bool:
         """Send the bytes as they become ready; whether all were. `file`: the blob again, where the kernel can send it

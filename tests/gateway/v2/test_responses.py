@@ -5,6 +5,7 @@ import errno
 import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from starlette.datastructures import Headers
@@ -18,7 +19,8 @@ from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.repository import CacheStatus, FoundBlob
-from cache.store.base import TAIL, Extent
+from cache.store.base import TAIL, Extent, OpenBlob
+from cache.store.filesystem import StoredBlob
 from cache.values import Outcome
 from gateway.http.access_log import AccessLog
 from gateway.http.documents import Document
@@ -26,7 +28,7 @@ from gateway.http.errors import unexpected_response
 from gateway.v2.errors import ErrorRendering
 from gateway.v2.responses import PIECE, BlobResponse, ManifestResponse, PulledBlob, cache_headers
 from tests.gateway.asgi import Client, Exchange, scope_of
-from tests.parts.images import seeded
+from tests.parts.images import digest_of, seeded
 
 SMALL = seeded("small", 5_000)
 LARGE = seeded("large", 3 * TAIL)
@@ -93,7 +95,7 @@ class ScriptedBlob:
             raise self._failure
 
 
-def serving(blob: ScriptedBlob, answer: CacheStatus = MISS) -> ASGIApp:
+def serving(blob: OpenBlob, answer: CacheStatus = MISS) -> ASGIApp:
     async def get(request: Request) -> ASGIApp:
         return BlobResponse(blob, answer, request.headers)
 
@@ -286,6 +288,34 @@ async def test_a_stored_file_that_was_cut_ends_short() -> None:
     found = await get(blob)
     assert (found.status, found.body, found.complete) == (200, b"", False)
     assert blob.closed == 1
+
+
+@pytest.mark.parametrize(("size", "messages"), [(1, 1), (TAIL, 1), (TAIL + 1, 3)])
+async def test_a_small_stored_blob_is_sent_with_its_head(size: int, messages: int, tmp_path: Path) -> None:
+    content, bodies = seeded("stored", size), list[Message]()
+
+    async def note(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            bodies.append(message)
+
+    client = Client(scope_of("GET", "/"))
+    client.watch = note
+    found = await client.request(serving(stored(content, tmp_path)))
+    assert (found.status, found.body, found.complete) == (200, content, True)
+    assert len(bodies) == messages
+
+
+async def test_a_small_stored_file_that_was_cut_ends_short(tmp_path: Path) -> None:
+    blob = stored(SMALL, tmp_path)
+    os.truncate(tmp_path / "blob", len(SMALL) - 1)
+    found = await Client(scope_of("GET", "/")).request(serving(blob))
+    assert (found.status, found.headers["content-length"], found.complete) == (200, str(len(SMALL)), False)
+
+
+def stored(content: bytes, folder: Path) -> StoredBlob:
+    file = folder / "blob"
+    file.write_bytes(content)
+    return StoredBlob(Digest.parse(digest_of(content)), os.open(file, os.O_RDONLY))
 
 
 @pytest.mark.parametrize(
