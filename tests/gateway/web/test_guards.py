@@ -182,6 +182,19 @@ async def test_what_a_visitor_types_is_shown_as_text(site: Site, payload: str) -
     check_content(made)
     assert made.status in (200, 422), "what is not printable names no token"
     check_content(await browser.get("/-/profile/personal_access_tokens"))
+    settings, token = "/team/app/-/settings", await browser.token()
+    for path, fields in (
+        ("/team/app/-/project_members", [("username", payload), ("role", "guest")]),
+        (f"{settings}/deploy_tokens", [("name", payload), ("username", payload), ("scope", "read_registry")]),
+        (f"{settings}/protection_rules", [("kind", "tag"), ("pattern", payload), ("push", "admin"), ("delete", "")]),
+        (f"{settings}/quota", [("quota", payload)]),
+        (f"{settings}/path", [("path", payload)]),
+        ("/-/new/project", [("above", payload), ("name", payload), ("visibility", "private")]),
+    ):
+        answer = await browser.post(path, fields, token=token)
+        assert answer.status in (200, 422), (path, answer.status)
+        check_content(answer)
+    check_content(await browser.get(f"{settings}/deploy_tokens"))
     check_content(await site.stranger().sign_in(payload, "wrong"))
 
 
