@@ -22,6 +22,7 @@ from gateway.directory.user_administration import UserAdministration
 from gateway.directory.web_sessions import WebSessions
 from gateway.keys.sealing import Sealer
 from gateway.notifications.administration import WebhookAdministration
+from gateway.observability.diagnosis import Diagnoses
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
 from gateway.registry.native_store import NativeStore
@@ -62,4 +63,5 @@ class Services:
     index: SqlIndex
     folder: CacheFolder
     server_state: ServerState
+    diagnoses: Diagnoses
     clock: Callable[[], datetime]

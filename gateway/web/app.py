@@ -22,6 +22,7 @@ from gateway.web.cleanup_settings import CleanupSettings
 from gateway.web.client_files_page import ClientFilesPage
 from gateway.web.comparison_pages import ComparisonPages
 from gateway.web.cookies import Cookies
+from gateway.web.doctor_page import DoctorPage
 from gateway.web.errors import (
     RENDERED,
     UNEXPECTED,
@@ -87,6 +88,7 @@ def page_table(services: Services, pages: Pages, cookies: Cookies) -> PageTable:
         ClientFilesPage(services, pages),
         AdminPages(services, pages),
         AdminUsers(services, pages),
+        DoctorPage(services, pages),
         TagPages(services, pages),
         ComparisonPages(services, pages),
         tree,

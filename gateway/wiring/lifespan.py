@@ -55,6 +55,7 @@ from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
 from gateway.virtual.clients import VirtualClients
 from gateway.virtual.store import VirtualRegistries
+from gateway.wiring.diagnosis import open_diagnoses
 from gateway.wiring.from_settings import (
     download_places,
     open_evictor,
@@ -130,6 +131,7 @@ async def open_services(
                 open_issuers(settings, database, directory, records.audit, utc_now) as issuers,
                 _open_authenticator(settings, database, directory, tokens, issuers.id_tokens) as authenticator,
                 open_webhooks(settings, database, sealer, utc_now) as webhooks,
+                open_diagnoses(settings.data, utc_now) as diagnoses,
             ):
                 yield Services(
                     directory=directory,
@@ -157,6 +159,7 @@ async def open_services(
                     index=index,
                     folder=folder,
                     server_state=server_state,
+                    diagnoses=diagnoses,
                     clock=utc_now,
                 )
 
