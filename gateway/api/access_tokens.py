@@ -19,12 +19,12 @@ from gateway.api.responses import no_content, offset_page, one
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import NoParameters, is_id
 from gateway.api.token_shapes import NewAccessTokenShape, RotationShape, TokenListShape
+from gateway.api.tree_refusals import tree_refusals
 from gateway.auth.matrix import Action
 from gateway.directory.access_tokens import AccessToken
 from gateway.directory.places import Place
 from gateway.directory.token_administration import Issued
 from gateway.http.access_log import note_native_lookup
-from gateway.inspection.place_finder import PlaceRefused
 from gateway.namespaces.credentials import PersonalToken
 from gateway.namespaces.errors import BotRefused, CredentialInvalid, ExpiryInvalid
 from gateway.namespaces.role import Role
@@ -140,11 +140,10 @@ class AccessTokens:
 @contextmanager
 def _refusals() -> Iterator[None]:
     """Translate what is refused within the block. Raises ApiError."""
-    try:
-        yield
-    except PlaceRefused as error:
-        raise Forbidden(error.decision.reason) from error
-    except BotRefused as error:
-        raise Forbidden(NO_PERSON) from error
-    except ExpiryInvalid as error:
-        raise ValuesRefused({"expires_at": [str(error)]}) from error
+    with tree_refusals():
+        try:
+            yield
+        except BotRefused as error:
+            raise Forbidden(NO_PERSON) from error
+        except ExpiryInvalid as error:
+            raise ValuesRefused({"expires_at": [str(error)]}) from error

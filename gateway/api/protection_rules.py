@@ -15,10 +15,10 @@ from gateway.api.places import Places
 from gateway.api.responses import no_content, one, page_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import ListShape, NoParameters, Shape, Text, is_id
+from gateway.api.tree_refusals import tree_refusals
 from gateway.auth.matrix import Action
 from gateway.directory.places import ProjectPlace
 from gateway.http.access_log import note_native_lookup
-from gateway.inspection.place_finder import PlaceRefused
 from gateway.namespaces.errors import ProtectionTaken, ProtectionUnknown
 from gateway.namespaces.protection import ProtectionKind, ProtectionLevel, ProtectionRule
 from gateway.namespaces.role import Role
@@ -177,14 +177,13 @@ class ProtectionRuleRoutes:
 @contextmanager
 def _refusals() -> Iterator[None]:
     """Translate what is refused within the block. Raises ApiError."""
-    try:
-        yield
-    except PlaceRefused as error:
-        raise Forbidden(error.decision.reason) from error
-    except ProtectionTaken as error:
-        raise Unprocessable(str(error)) from error
-    except ProtectionUnknown as error:
-        raise ResourceUnknown(RULE, str(error)) from error
+    with tree_refusals():
+        try:
+            yield
+        except ProtectionTaken as error:
+            raise Unprocessable(str(error)) from error
+        except ProtectionUnknown as error:
+            raise ResourceUnknown(RULE, str(error)) from error
 
 
 def _document(place: ProjectPlace, rule: ProtectionRule) -> dict[str, object]:
