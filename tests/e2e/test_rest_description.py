@@ -22,7 +22,7 @@ CHECKS = (
 )
 EXAMPLES = 3
 """Random requests of an operation; those at the bounds of its parameters come before them."""
-LONGEST = 300
+LONGEST = 1500
 OWN_TOKEN = "^/(personal_access_tokens|(groups|projects)/{id}/access_tokens)/self"
 """Operations that end the token by which they are requested."""
 OWN_USER = "^/users/{id}"
