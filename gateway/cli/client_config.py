@@ -20,7 +20,7 @@ from gateway.inspection.client_files import Client, ClientRoute, ClientUnsupport
 from gateway.namespaces.group import DEFAULT_UPSTREAM
 from gateway.processes.urls import configured_urls
 from gateway.settings.tables import Settings
-from gateway.wiring.reach import pull_addresses
+from gateway.wiring.pull_addresses import pull_addresses
 
 app = plain_app()
 

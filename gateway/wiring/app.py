@@ -49,7 +49,8 @@ from gateway.wiring.from_settings import api_options, ops_options, rate_options,
 from gateway.wiring.group_caches import purging
 from gateway.wiring.lifespan import open_services
 from gateway.wiring.native import collecting, logging_commands, scrubbing_native, sweeping_uploads
-from gateway.wiring.reach import open_proxy_allowed, own_hosts, pull_addresses
+from gateway.wiring.pull_addresses import pull_addresses
+from gateway.wiring.reach import open_proxy_allowed, own_hosts
 from gateway.wiring.upstream_checks import checking_upstreams
 from gateway.wiring.webhooks import telling_webhooks
 

@@ -1,11 +1,10 @@
 """From where a server is reached, by its settings: on loopback alone, and under which names."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from gateway.auth.exposure import is_loopback, on_loopback_alone
 from gateway.settings.tables import Settings
-from gateway.v2.root_selection import url_with_host
 
 
 def open_proxy_allowed(settings: Settings, urls: Iterable[str]) -> bool:
@@ -42,15 +41,3 @@ def _registry_urls(settings: Settings) -> list[str]:
 
 def _bind_hosts(settings: Settings) -> list[str]:
     return [settings.host, *(listener.host for listener in settings.listener)]
-
-
-def pull_addresses(settings: Settings, urls: Sequence[str]) -> dict[tuple[str, str], str]:
-    """The URLs at which the images of one upstream through one group have no prefix. `urls`: those of the main address
-    and of the listeners, in their order."""
-    main, *listeners = urls
-    roots = [(url, one.group, one.upstream) for url, one in zip(listeners, settings.listener, strict=True)]
-    roots += [(url_with_host(main, one.name), one.group, one.upstream) for one in settings.virtual_host]
-    addresses: dict[tuple[str, str], str] = {}
-    for url, group, upstream in roots:
-        addresses.setdefault((group, upstream), url)
-    return addresses
