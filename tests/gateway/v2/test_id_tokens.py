@@ -6,12 +6,14 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from sqlalchemy import select
+from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
 from gateway.audit.event import EventKind, Subject
@@ -64,7 +66,11 @@ class Server:
 
     async def call(self, method: str, target: str, *headers: tuple[str, str]) -> Exchange:
         client = Client(scope_of(method, target, headers))
-        return await client.request(create_app(self.services, ROOTS, RegistryOptions(open_proxy=False)))
+        return await client.request(self._app)
+
+    @cached_property
+    def _app(self) -> ASGIApp:
+        return create_app(self.services, ROOTS, RegistryOptions(open_proxy=False))
 
     async def ask(self, secret: str, *scopes: str, user: str = "oidc") -> tuple[int, Any]:
         """What the token endpoint answers to a login, and what it grants, by repository."""

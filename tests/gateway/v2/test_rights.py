@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from time import thread_time
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from sqlalchemy import Connection, event
+from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
 from cache.oci.names import RepositoryName
@@ -72,8 +74,11 @@ class Surface:
 
     async def request(self, principal: Principal, method: str, path: str) -> Exchange:
         self.presented.principal = principal
-        app = create_app(self.services, ROOTS, OPTIONS)
-        return await send_request(app, method, path, [("X-Request-Id", "one")])
+        return await send_request(self._app, method, path, [("X-Request-Id", "one")])
+
+    @cached_property
+    def _app(self) -> ASGIApp:
+        return create_app(self.services, ROOTS, OPTIONS)
 
     def person(self, name: str) -> Principal:
         user = self.people[name]
