@@ -195,6 +195,7 @@ async def test_a_user_has_so_many_sessions_and_the_one_used_longest_ago_ends(
         now = site.rest.services.clock()
         clock = [now]
         sessions = WebSessions(database, lambda: clock[0])
+        await sessions.end_all(users[0].id)  # those of other tests
         other, first, second = [await sessions.begin(user) for user in (users[1], users[0], users[0])]
         clock[0] += NOTED_EVERY
         assert await sessions.find(first.secret) is not None
