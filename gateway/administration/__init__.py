@@ -1,2 +1,2 @@
-"""What whoever looks after groups and projects changes there: decided, done, and told to the audit log, for every
-surface alike."""
+"""Changes of groups, projects, users and what belongs to them: each is decided, made, and told to the audit log, for
+every surface alike."""

@@ -7,6 +7,7 @@ from gateway.audit.changes import AuditedChanges
 from gateway.audit.event import Subject
 from gateway.audit.told import tell_group, tell_project
 from gateway.auth.decisions import Decision, Refusal
+from gateway.auth.permissions import no_administrator
 from gateway.auth.principal import Principal
 from gateway.directory.places import Place, ProjectPlace
 from gateway.inspection.place_finder import PlaceRefused
@@ -25,7 +26,7 @@ class Quotas:
     @staticmethod
     def may_change(principal: Principal) -> bool:
         """Whether somebody may change quotas."""
-        return principal.user is not None and principal.user.is_active_admin
+        return not no_administrator(principal)
 
     async def stored(self, place: Place) -> int:
         """Bytes that are stored at and below a place."""

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cache.runtime.on_behalf import on_behalf_of
+from gateway.administration.accounts import AccountChanges
 from gateway.api.access_tokens import AccessTokens
 from gateway.api.account_documents import AccountDocuments
 from gateway.api.audit_events import AuditEvents
@@ -85,7 +86,7 @@ def route_table(services: Services, options: ApiOptions) -> RouteTable:
         *virtual_resources(services, places, audited, options),
         namespaces,
         ServerFacts(documents),
-        Users(services.users, accounts, audited, options),
+        Users(services.users, accounts, AccountChanges(services), options),
         PersonalTokens(services.personal_tokens, services.users, accounts, audited, options),
         DeployTokens(places, services, accounts, options),
         AccessTokens(places, services, accounts, options),

@@ -1,6 +1,5 @@
 """Users: who there is, and what administrators do with them."""
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
@@ -8,16 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from starlette.responses import Response
 
+from gateway.administration.accounts import AccountChanges, hash_given
 from gateway.api.account_documents import AccountDocuments, is_administrator
 from gateway.api.errors import Conflicting, Forbidden, ParametersInvalid, ResourceUnknown, ValuesRefused
 from gateway.api.options import ApiOptions
 from gateway.api.responses import no_content, one, page, window_of
 from gateway.api.routing import Call, Route
 from gateway.api.shapes import Blank, Flag, ListShape, NoParameters, SearchText, Shape, Text, is_id, parse_id_cursor
-from gateway.audit.changes import AuditedChanges
-from gateway.audit.event import EventKind, Subject
-from gateway.audit.told import tell_user
-from gateway.auth.passwords import hash_password
 from gateway.db.user_lists import UserFilter, UserOrder
 from gateway.directory.user_administration import UserAdministration
 from gateway.namespaces.errors import (
@@ -33,7 +29,7 @@ from gateway.namespaces.errors import (
     UserUnknown,
 )
 from gateway.namespaces.old_path import RESERVED
-from gateway.namespaces.user import User, UserChanges, check_password
+from gateway.namespaces.user import UserChanges
 
 ALL, ONE = "/users", "/users/{id}"
 USER = "User"
@@ -109,11 +105,11 @@ class Users:
         self,
         administration: UserAdministration,
         documents: AccountDocuments,
-        audited: AuditedChanges,
+        changes: AccountChanges,
         options: ApiOptions,
     ) -> None:
         self._administration = administration
-        self._audited = audited
+        self._changes = changes
         self._documents = documents
         self._options = options
 
@@ -169,10 +165,9 @@ class Users:
             names = "password, reset_password, force_random_password"
             raise ParametersInvalid([f"{names} are missing, at least one parameter must be provided"])
         with refusals():
-            password_hash = None if without else await _hash(wanted.password)
+            password_hash = None if without else await hash_given(wanted.password)
             given = UserChanges(wanted.admin, wanted.external, wanted.email, None, password_hash)
-            user = await self._administration.create(wanted.username, given)
-        self._audited.changed(call, EventKind.CREATE, Subject.USER, user.name, after=tell_user(user))
+            user = await self._changes.create(call, wanted.username, given)
         return one(self._documents.user(user, call.principal), 201)
 
     async def update(self, call: Call[UserShape]) -> Response:
@@ -184,15 +179,14 @@ class Users:
         with refusals():
             if wanted.username is not None and wanted.username != (await self._administration.get(id)).name:
                 raise ValuesRefused({"username": ["cannot be changed: make another user"]})
-            given = UserChanges(wanted.admin, wanted.external, wanted.email, None, await _hash(wanted.password))
-            user = await self._update(call, id, given)
+            given = UserChanges(wanted.admin, wanted.external, wanted.email, None, await hash_given(wanted.password))
+            user = await self._changes.update(call, id, given)
         return one(self._documents.user(user, call.principal))
 
     async def delete(self, call: Call[NoParameters]) -> Response:
         """Delete a user with the user's memberships and tokens; the namespace must hold no project."""
         with refusals():
-            user = await self._administration.delete(id_of(call))
-        self._audited.changed(call, EventKind.DELETE, Subject.USER, user.name, before=tell_user(user))
+            await self._changes.delete(call, id_of(call))
         return no_content()
 
     async def block(self, call: Call[NoParameters]) -> Response:
@@ -207,14 +201,8 @@ class Users:
 
     async def _set_blocked(self, call: Call[NoParameters], blocked: bool) -> Response:
         with refusals():
-            await self._update(call, id_of(call), UserChanges(blocked=blocked))
+            await self._changes.update(call, id_of(call), UserChanges(blocked=blocked))
         return one(True, 201)
-
-    async def _update(self, call: "Call[Any]", id: int, given: UserChanges) -> User:
-        before, user = await self._administration.update(id, given)
-        if user != before:
-            self._audited.updated(call, Subject.USER, user.name, tell_user(before), tell_user(user))
-        return user
 
 
 def id_of(call: "Call[Any]") -> int:
@@ -241,14 +229,6 @@ def refusals() -> Iterator[None]:
         raise ValuesRefused({"username": [RESERVED]}) from error
     except tuple(_ATTRIBUTES) as error:
         raise ValuesRefused({_ATTRIBUTES[type(error)]: [str(error)]}) from error
-
-
-async def _hash(password: str | None) -> str | None:
-    """Hash a password, which takes a thread some 20 ms. Raises PasswordRefused."""
-    if password is None:
-        return None
-    check_password(password)
-    return await asyncio.to_thread(hash_password, password)
 
 
 def _after(wanted: UserListShape, order: UserOrder) -> str | int | None:

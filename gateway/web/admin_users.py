@@ -1,23 +1,18 @@
 """Admin > Users: who there is, and users that are made, blocked, given rights and deleted by administrators."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from gateway.audit.changes import AuditedChanges
-from gateway.audit.event import EventKind, Subject
-from gateway.audit.told import tell_user
-from gateway.auth.passwords import hash_password
+from gateway.administration.accounts import AccountChanges, hash_given
 from gateway.db.user_lists import UserFilter, UserOrder
 from gateway.db.windows import ListWindow
 from gateway.namespaces.errors import TreeError, UserUnknown
-from gateway.namespaces.user import User, UserChanges, check_password
+from gateway.namespaces.user import User, UserChanges
 from gateway.services import Services
 from gateway.web.administrators import require_administrator
 from gateway.web.errors import PageForbidden, PageUnknown, sentence
-from gateway.web.forms import Form
 from gateway.web.pages import Pages
 from gateway.web.routes import PageRoute
 from gateway.web.visit import Visit
@@ -53,8 +48,7 @@ class AdminUsers:
 
     def __init__(self, services: Services, pages: Pages) -> None:
         self._users = services.users
-        self._sessions = services.web_sessions
-        self._audited = AuditedChanges(services.audit)
+        self._changes = AccountChanges(services)
         self._pages = pages
 
     @property
@@ -83,12 +77,12 @@ class AdminUsers:
             form.one("username").strip(), form.one("email").strip(), form.has("admin"), form.has("external")
         )
         try:
-            given = UserChanges(wanted.admin, wanted.external, wanted.email or None, None, await _hash(form))
-            user = await self._users.create(wanted.name, given)
+            password_hash = await hash_given(form.one("password") or None)
+            given = UserChanges(wanted.admin, wanted.external, wanted.email or None, None, password_hash)
+            user = await self._changes.create(visit, wanted.name, given)
         except TreeError as error:
             again = _Wanted(wanted.name, wanted.email, wanted.admin, wanted.external, sentence(str(error)))
             return await self._list(visit, again)
-        self._audited.changed(visit, EventKind.CREATE, Subject.USER, user.name, after=tell_user(user))
         return self._pages.lead(visit, f"{USERS}?search={user.name}&done=created")
 
     async def change_rights(self, visit: Visit) -> Response:
@@ -116,10 +110,9 @@ class AdminUsers:
         if visit.form.one("confirmation").strip() != user.name:
             return self._ask(visit, user, "What you typed is not the name of the user.")
         try:
-            deleted = await self._users.delete(user.id)
+            await self._changes.delete(visit, user.id)
         except TreeError as error:
             return self._ask(visit, user, sentence(str(error)))
-        self._audited.changed(visit, EventKind.DELETE, Subject.USER, deleted.name, before=tell_user(deleted))
         return self._pages.lead(visit, f"{USERS}?done=deleted")
 
     async def _get(self, visit: Visit) -> User:
@@ -138,11 +131,9 @@ class AdminUsers:
 
     async def _change(self, visit: Visit, user: User, given: UserChanges) -> Response:
         try:
-            before, after = await self._users.update(user.id, given)
+            after = await self._changes.update(visit, user.id, given)
         except TreeError as error:
             return await self._list(visit, _Wanted(problem=sentence(str(error))))
-        if before != after:
-            self._audited.updated(visit, Subject.USER, after.name, tell_user(before), tell_user(after))
         return self._pages.lead(visit, f"{USERS}?search={after.name}&done=changed")
 
     def _ask(self, visit: Visit, user: User, problem: str) -> Response:
@@ -168,12 +159,3 @@ class AdminUsers:
             shown=SHOWN,
             done=query.one("done"),
         )
-
-
-async def _hash(form: Form) -> str | None:
-    """The hash of the password of a form, which takes a thread some 20 ms; None for none. Raises PasswordRefused."""
-    password = form.one("password")
-    if not password:
-        return None
-    check_password(password)
-    return await asyncio.to_thread(hash_password, password)
